@@ -1,0 +1,14 @@
+"""What the chapters share, one room an idea; above imports from below, never back.
+
+runner                     the command: executes chapters, compares their records
+show | execution | freshness   figures, verdict boxes | papermill | what is stale
+claims                     what was predicted, and the verdict on it
+evidence                   seeds x conditions -> table, contrasts, records
+training | landscape       the loop, checkpoints | the loss as a function of theta
+objectives                 what is asked of a machine
+networks                   small machines whose parameters carry a leading seed axis
+data                       the world of examples
+runtime                    device, profiles, named random streams, safe writing
+
+Nothing is re-exported: ``from blogcore.objectives import flood`` names the room.
+"""

@@ -1,0 +1,236 @@
+"""The world of examples: small real and synthetic sets, label noise, batches.
+
+Examples are tensors in memory. A batch is a function of the step, so a resumed run sees
+the same data without any state to restore.
+"""
+
+import hashlib
+import io
+import zlib
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from math import floor
+from numbers import Real
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+
+from blogcore.runtime import check_integer, stream
+
+DIGITS_SHA256 = "f6d9e39f37dc45d327f6db33428ee58970ccceabb2535a5c179de35886b70443"
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+CIFAR_FILES = {
+    "train": [f"data_batch_{part}.bin" for part in range(1, 6)],
+    "test": ["test_batch.bin"],
+}
+
+
+class Examples(NamedTuple):
+    """Inputs (…, N, features) and integer labels (…, N); … may be a member axis."""
+
+    inputs: torch.Tensor
+    labels: torch.Tensor
+
+    def to(self, device: torch.device) -> "Examples":
+        """The same examples on another device."""
+        return Examples(self.inputs.to(device), self.labels.to(device))
+
+    def double(self) -> "Examples":
+        """The same examples with inputs in float64."""
+        return Examples(self.inputs.double(), self.labels)
+
+
+Batches = Callable[[int], Examples]
+
+
+def sinusoid(count: int, generator: torch.Generator) -> Examples:
+    """Points uniform in the disc of radius 2, split by a sine wave.
+
+    x = 2 (u₁, u₂) with u uniform on the unit sphere in four dimensions, whose first two
+    coordinates are uniform in the unit disc; label 1 where 1.5 x₁ + sin(1.5 x₂) > 0.
+    Source: the public code of Ishida et al. (2020), class ``Sinusoid2dimDataNumpy``.
+    """
+    check_integer("count", count, 1)
+    directions = torch.randn(count, 4, generator=generator)
+    inputs = 2 * (directions / directions.norm(dim=1, keepdim=True))[:, :2]
+    above = 1.5 * inputs[:, 0] + torch.sin(1.5 * inputs[:, 1]) > 0
+    return Examples(inputs, above.long())
+
+
+def digits() -> Examples:
+    """scikit-learn's 1,797 handwritten digits: 64 grey values in 0 … 1, ten classes.
+
+    Raises RuntimeError if the installed copy is not that of scikit-learn 1.9.
+    """
+    # A second's import: only who needs it pays.
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    found = hashlib.sha256(bunch.data.tobytes() + bunch.target.tobytes()).hexdigest()
+    if found != DIGITS_SHA256:
+        raise RuntimeError(
+            f"digits: sha256 {found} is not {DIGITS_SHA256} (scikit-learn 1.9.1's copy)"
+        )
+    inputs = torch.tensor(bunch.data / 16, dtype=torch.float32)
+    return Examples(inputs, torch.tensor(bunch.target, dtype=torch.int64))
+
+
+def cifar10(folder: Path) -> tuple[Examples, Examples]:
+    """CIFAR-10 as (train, test): standardised images (N, 3, 32, 32), ten classes.
+
+    Reads what ``folder`` holds: ``cifar-10-batches-bin`` (the binary version as its
+    authors distribute it) or ``images/cifar10_jpeg.npz`` (every image as JPEG bytes).
+    Raises FileNotFoundError if there is neither, ValueError for a damaged file.
+    """
+    binary, jpeg = Path(folder) / "cifar-10-batches-bin", Path(folder) / "images"
+    if binary.is_dir():
+        read = [_read_binary(binary, CIFAR_FILES[part]) for part in ("train", "test")]
+    elif (jpeg / "cifar10_jpeg.npz").is_file():
+        read = _read_jpeg(jpeg / "cifar10_jpeg.npz")
+    else:
+        raise FileNotFoundError(
+            f"folder: {folder} has neither cifar-10-batches-bin/ nor "
+            "images/cifar10_jpeg.npz"
+        )
+    train, test = (_standardised(images, labels) for images, labels in read)
+    return train, test
+
+
+def split(
+    examples: Examples, sizes: Sequence[int], generator: torch.Generator
+) -> list[Examples]:
+    """Disjoint random parts of the examples, of these sizes, in a drawn order.
+
+    Raises ValueError if a size is not positive or the sizes exceed what there is.
+    """
+    total = len(examples.labels)
+    for size in sizes:
+        check_integer("sizes", size, 1)
+    if not 1 <= sum(sizes) <= total:
+        raise ValueError(f"sizes: {list(sizes)} must sum to 1 … {total}, all there is")
+    order = torch.randperm(total, generator=generator)
+    return [
+        Examples(examples.inputs[part], examples.labels[part])
+        for part in order[: sum(sizes)].split(list(sizes))
+    ]
+
+
+def flip_labels(
+    labels: torch.Tensor, rate: float, classes: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Symmetric label noise: exactly ⌊n · rate⌋ labels move to another class.
+
+    Which labels move, and to which of the other ``classes − 1``, is uniform. The input
+    is left as it is. Raises ValueError for a rate outside 0 … 1, or labels outside the
+    classes.
+    """
+    if not (isinstance(rate, Real) and 0 <= rate <= 1):
+        raise ValueError(f"rate: {rate!r} is not in 0 … 1")
+    check_integer("classes", classes, 2)
+    if labels.ndim != 1 or not len(labels) or labels.is_floating_point():
+        raise ValueError(
+            f"labels: {labels.dtype} of shape {tuple(labels.shape)}, not integers (n,)"
+        )
+    if not 0 <= labels.min() <= labels.max() < classes:
+        found = f"{labels.min()} … {labels.max()}"
+        raise ValueError(f"labels: {found} are not all in 0 … {classes - 1}")
+    # 100 × 0.29 is 28.999999999999996 in floating point; it means 29.
+    count = floor(len(labels) * rate + 1e-9)
+    chosen = torch.randperm(len(labels), generator=generator)[:count]
+    shift = torch.randint(1, classes, (count,), generator=generator)
+    noisy = labels.clone()
+    noisy[chosen] = (noisy[chosen] + shift) % classes
+    return noisy
+
+
+def stack(members: Sequence[Examples]) -> Examples:
+    """One set of examples a member, joined along a new first axis."""
+    shapes = {(m.inputs.shape, m.labels.shape) for m in members}
+    if len(shapes) != 1:
+        raise ValueError(f"members: need one common shape, got {sorted(shapes)}")
+    return Examples(*(torch.stack(tensors) for tensors in zip(*members, strict=True)))
+
+
+def full_batch(examples: Examples) -> Batches:
+    """Every step sees all examples."""
+    return lambda step: examples
+
+
+def shuffled(examples: Examples, size: int, seeds: Sequence[int]) -> Batches:
+    """Minibatches of ``size`` without replacement, in an order of each member's own.
+
+    The order of epoch e comes from ``stream(seed, "batches/e")``; what does not fill a
+    batch is left out of that epoch. Examples (S, N, …), or (N, …) if the members share
+    them; batches (S, size, …). Raises ValueError unless 1 ≤ size ≤ N.
+    """
+    count = examples.labels.shape[-1]
+    check_integer("size", size, 1)
+    if size > count:
+        raise ValueError(f"size: {size} exceeds {count}, the number of examples")
+    shared = examples.labels.ndim == 1
+    if not seeds or not (shared or len(seeds) == len(examples.labels)):
+        raise ValueError(
+            f"seeds: {list(seeds)} must be one a member of labels "
+            f"{tuple(examples.labels.shape)}"
+        )
+    members = torch.arange(len(seeds), device=examples.labels.device)[:, None]
+    per_epoch = count // size
+
+    @lru_cache(maxsize=1)
+    def order(epoch: int) -> torch.Tensor:
+        streams = [stream(seed, f"batches/{epoch}") for seed in seeds]
+        drawn = torch.stack([torch.randperm(count, generator=s) for s in streams])
+        return drawn.to(examples.labels.device)
+
+    def batch(step: int) -> Examples:
+        first = step % per_epoch * size
+        rows = order(step // per_epoch)[:, first : first + size]
+        where = (rows,) if shared else (members, rows)
+        return Examples(examples.inputs[where], examples.labels[where])
+
+    return batch
+
+
+def _read_binary(folder: Path, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    rows = []
+    for name in names:
+        raw = np.fromfile(folder / name, dtype=np.uint8)
+        if raw.size != 10_000 * 3073:
+            raise ValueError(f"{name}: {raw.size} bytes, expected 10000 × 3073")
+        rows.append(raw.reshape(10_000, 3073))
+    table = np.concatenate(rows)
+    return table[:, 1:].reshape(-1, 3, 32, 32), table[:, 0]
+
+
+def _read_jpeg(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    try:
+        with open(path, "rb") as file, np.load(file) as archive:
+            return [_decoded(archive, part) for part in ("train", "test")]
+    except (BadZipFile, EOFError, KeyError, OSError, ValueError, zlib.error) as error:
+        raise ValueError(f"{path.name}: damaged ({error})") from error
+
+
+def _decoded(archive, part: str) -> tuple[np.ndarray, np.ndarray]:
+    from PIL import Image
+
+    raw, ends = archive[f"jpeg_{part}"].tobytes(), archive[f"offsets_{part}"]
+    images = [
+        np.asarray(Image.open(io.BytesIO(raw[first:last])))
+        for first, last in pairwise(ends)
+    ]
+    labels = archive[f"y_{part}"]
+    if len(labels) != len(images) or {image.shape for image in images} != {(32, 32, 3)}:
+        raise ValueError(f"{part}: needs one 32 × 32 colour image a label")
+    return np.stack(images).transpose(0, 3, 1, 2), labels
+
+
+def _standardised(images: np.ndarray, labels: np.ndarray) -> Examples:
+    if not 0 <= labels.min() <= labels.max() <= 9:
+        raise ValueError(f"labels: {labels.min()} … {labels.max()} exceed 0 … 9")
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CIFAR_MEAN, CIFAR_STD))
+    inputs = (torch.tensor(images, dtype=torch.float32) / 255 - mean) / std
+    return Examples(inputs, torch.tensor(labels, dtype=torch.int64))

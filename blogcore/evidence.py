@@ -1,0 +1,209 @@
+"""From seeds and conditions to numbers: tables, paired contrasts, intervals, records.
+
+An experiment is run once for a whole table: it takes one column a factor and returns
+one column a metric, so that all its rows can train side by side.
+"""
+
+import json
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import product
+from math import isfinite, sqrt
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from blogcore.runtime import write_safely
+
+CONFIDENCE = 0.95
+EXACT = 1e-9
+VERSIONS = ("torch", "numpy", "scipy", "scikit-learn")
+Experiment = Callable[[pd.DataFrame], Mapping[str, Sequence[float]]]
+Condition = Mapping[str, object]
+Row = tuple[str, int, float]
+
+
+def sweep(experiment: Experiment, **factors: Iterable) -> pd.DataFrame:
+    """The full factorial table: every combination of the factors, with the metrics.
+
+    ``experiment`` gets the table of combinations (a column a factor, the last factor
+    varies fastest) and returns one sequence a metric, in the order of the rows. Raises
+    ValueError for an empty factor, or a metric of another length or not finite.
+    """
+    factors = {name: list(values) for name, values in factors.items()}
+    empty = [name for name, values in factors.items() if not values]
+    if not factors or empty:
+        raise ValueError(f"factors: need at least one value each, none for {empty}")
+    rows = pd.DataFrame(product(*factors.values()), columns=list(factors))
+    measured = {
+        name: np.asarray(v, dtype=float) for name, v in experiment(rows).items()
+    }
+    for name, values in measured.items():
+        if name in factors:
+            raise ValueError(f"metric {name}: is the name of a factor")
+        if values.shape != (len(rows),):
+            raise ValueError(f"metric {name}: shape {values.shape}, not ({len(rows)},)")
+        if not np.isfinite(values).all():
+            first = rows[~np.isfinite(values)].iloc[0].to_dict()
+            raise ValueError(f"metric {name}: not finite where {first}")
+    return rows.assign(**measured)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its 95 % t-interval, and the rows that it comes from.
+
+    ``rows`` are (condition, seed, value); unit is that of the mean.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    rows: tuple[Row, ...] = ()
+
+
+def interval(values: Sequence[float], rows: Sequence[Row] = ()) -> Estimate:
+    """Mean ± t₀.₉₇₅(n−1) · s/√n, s the standard deviation over seeds.
+
+    Raises ValueError for fewer than two values or one that is not finite.
+    """
+    values = np.asarray(list(values), dtype=float)
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise ValueError(
+            f"values: {values.tolist()} must be two or more finite numbers"
+        )
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+    half = quantile * values.std(ddof=1) / sqrt(len(values))
+    mean = float(values.mean())
+    return Estimate(
+        mean, mean - float(half), mean + float(half), len(values), tuple(rows)
+    )
+
+
+def estimate(values: Sequence[float], seeds: Sequence[int], label: str) -> Estimate:
+    """The interval of one value a seed, where there is no table to take it from."""
+    values = [float(value) for value in values]
+    if len(values) != len(seeds):
+        raise ValueError(f"values: {len(values)} of them for {len(seeds)} seeds")
+    return interval(values, [(label, *row) for row in zip(seeds, values, strict=True)])
+
+
+def where(table: pd.DataFrame, condition: Condition) -> pd.DataFrame:
+    """The rows in which every named factor has the given value; ValueError if none."""
+    chosen = pd.Series(True, index=table.index)
+    for factor, value in condition.items():
+        if factor not in table:
+            raise ValueError(f"condition: no factor {factor!r} among {list(table)}")
+        chosen &= table[factor] == value
+    if not chosen.any():
+        raise ValueError(f"condition: no row has {dict(condition)}")
+    return table[chosen]
+
+
+def average(table: pd.DataFrame, metric: str, condition: Condition) -> Estimate:
+    """Mean of a metric over the seeds of one condition, with its interval."""
+    values = _by_seed(table, metric, condition)
+    return interval(values, _rows(condition, values))
+
+
+def contrast(table: pd.DataFrame, metric: str, a: Condition, b: Condition) -> Estimate:
+    """Mean over seeds of metric(a) − metric(b), paired by seed, with its interval.
+
+    Raises ValueError if their seeds differ, or a seed has several rows.
+    """
+    left, right = _by_seed(table, metric, a), _by_seed(table, metric, b)
+    if list(left.index) != list(right.index):
+        raise ValueError(f"seeds: {list(left.index)} and {list(right.index)} differ")
+    return interval(left - right, _rows(a, left) + _rows(b, right))
+
+
+def drift(old: Sequence[Mapping], new: Sequence[Mapping]) -> list[str]:
+    """What differs between two runs' records beyond what their seeds' spread allows.
+
+    An exact value may move by 1e-9, a claim's effect as long as the two intervals
+    overlap. A verdict may become undecided, or decided, if the effect stays: another
+    processor can move an interval that ends at its threshold. It may not turn into its
+    opposite. Returns one message a record.
+    """
+    before, after = ({r["name"]: r for r in records} for records in (old, new))
+    messages = [f"{name}: no longer recorded" for name in before.keys() - after.keys()]
+    messages += [f"{name}: not in the records" for name in after.keys() - before.keys()]
+    for name in before.keys() & after.keys():
+        messages += _drift_of(name, before[name], after[name])
+    return sorted(messages)
+
+
+def environment(device: str) -> dict[str, object]:
+    """What a record says about where it was obtained."""
+    return {
+        "device": device,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in VERSIONS},
+    }
+
+
+def save_records(path: Path, chapter: str, runs: Sequence[Mapping]) -> None:
+    """Write a chapter's recorded runs as JSON, a record a line: diffs read well."""
+    blocks = []
+    for run in runs:
+        head = {key: value for key, value in run.items() if key != "records"}
+        lines = ",\n".join(_json(record) for record in run["records"])
+        blocks.append(f'{{"run": {_json(head)},\n"records": [\n{lines}\n]}}')
+    text = (
+        f'{{"chapter": {_json(chapter)},\n"runs": [\n' + ",\n".join(blocks) + "\n]}\n"
+    )
+    write_safely(path, text.encode())
+
+
+def load_records(path: Path) -> list[dict]:
+    """The recorded runs of a chapter, [] if there is no file yet.
+
+    Raises ValueError if the file is not what ``save_records`` wrote.
+    """
+    if not Path(path).exists():
+        return []
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return [run["run"] | {"records": run["records"]} for run in content["runs"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"path: {path} holds no records ({error!r})") from error
+
+
+def _by_seed(table: pd.DataFrame, metric: str, condition: Condition) -> pd.Series:
+    if metric not in table:
+        raise ValueError(f"metric: {metric!r} is not among {list(table)}")
+    column = where(table, condition).set_index("seed")[metric].sort_index()
+    if not column.index.is_unique:
+        raise ValueError(f"condition: {dict(condition)} leaves several rows a seed")
+    return column
+
+
+def _rows(condition: Condition, values: pd.Series) -> tuple[Row, ...]:
+    label = ", ".join(f"{factor}={value}" for factor, value in condition.items())
+    return tuple((label, int(seed), float(value)) for seed, value in values.items())
+
+
+def _drift_of(name: str, old: Mapping, new: Mapping) -> list[str]:
+    verdicts = {old.get("verdict"), new.get("verdict")}
+    if len(verdicts) > 1 and not verdicts & {"undecided"}:
+        return [f"{name}: verdict {new.get('verdict')}, recorded {old.get('verdict')}"]
+    if "low" in old and isfinite(old["low"]):
+        gap = max(new["low"] - old["high"], old["low"] - new["high"])
+        if not gap <= EXACT:  # not ">": a NaN is a drift
+            spread = f"the recorded spread of {old['mean']:g}"
+            return [f"{name}: {new['mean']:g} is outside {spread}"]
+    elif (
+        old.get("tolerance") == "exact"
+        and not abs(old["value"] - new["value"]) <= EXACT
+    ):
+        return [f"{name}: {new['value']!r}, recorded {old['value']!r}"]
+    return []
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)

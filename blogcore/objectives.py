@@ -1,0 +1,196 @@
+"""What is asked of a machine: objectives, and functions from objective to objective.
+
+An objective takes (model, batch) and returns (loss, parts). The loss has one entry a
+member, shape (S,), or none, shape (), for a single model; parts are detached numbers
+under their names. A regulariser wraps an objective, so the order of composition can be
+read: ``flood(gradient_penalty(f, 1), b)`` is not ``gradient_penalty(flood(f, b), 1)``.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call
+
+from blogcore.data import Batches, Examples
+from blogcore.runtime import check_number
+
+Parts = dict[str, torch.Tensor]
+Objective = Callable[[nn.Module, Examples], tuple[torch.Tensor, Parts]]
+Level = float | torch.Tensor
+
+
+def example_losses(model: nn.Module, batch: Examples) -> torch.Tensor:
+    """Cross-entropy of every example, −log softmax(model(x))_y, in nats.
+
+    Logits (…, N, classes), labels (…, N) or (N,) shared by all members → losses (…, N).
+    """
+    return _cross_entropy(model(batch.inputs), batch.labels)
+
+
+def classification(model: nn.Module, batch: Examples) -> tuple[torch.Tensor, Parts]:
+    """Mean cross-entropy L over the batch; parts: loss (nats) and accuracy (0 … 1)."""
+    logits = model(batch.inputs)
+    loss = _cross_entropy(logits, batch.labels).mean(-1)
+    hits = (logits.argmax(-1) == batch.labels).float().mean(-1)
+    return loss, {"loss": loss.detach(), "accuracy": hits}
+
+
+def flood(objective: Objective, level: Level) -> Objective:
+    """L̃ = |L − b| + b: descent while L > b, ascent while L < b.
+
+    ``level`` b ≥ 0 in nats: one number, or (S,), one a member. L is the batch mean, and
+    the parts keep the raw L. Raises ValueError for a negative or non-finite level.
+    Source: Ishida et al. (2020).
+    """
+    level = _checked_level(level)
+
+    def flooded(model, batch):
+        loss, parts = objective(model, batch)
+        b = _matched(level, loss)
+        return (loss - b).abs() + b, parts
+
+    return flooded
+
+
+def iflood(level: Level) -> Objective:
+    """Flooding example by example: mean of |ℓᵢ − b| + b over the batch.
+
+    Source: Xie et al. (2022); equals ``flood`` for batches of one example.
+    """
+    level = _checked_level(level)
+
+    def flooded(model, batch):
+        losses = example_losses(model, batch)
+        b = _matched(level, losses[..., 0])[..., None]
+        mirrored = (losses - b).abs() + b
+        return mirrored.mean(-1), {"loss": losses.detach().mean(-1)}
+
+    return flooded
+
+
+def gradient_penalty(objective: Objective, strength: float) -> Objective:
+    """L + λ ‖∇L‖², its gradient g + 2λ H g by differentiating twice.
+
+    The norm runs over all trainable parameters of a member. Adds the part
+    ``gradient_norm²``. Raises ValueError for a negative or non-finite strength.
+    Source: Su (2020); Zhao et al. (2022), there ‖∇L‖ without the square.
+    """
+    check_number("strength", strength, 0)
+
+    def penalised(model, batch):
+        loss, parts = objective(model, batch)
+        slopes = torch.autograd.grad(loss.sum(), _trainable(model), create_graph=True)
+        squared = squared_norm(slopes, loss.ndim)
+        return loss + strength * squared, parts | {"gradient_norm²": squared.detach()}
+
+    return penalised
+
+
+def finite_difference_penalty(
+    objective: Objective, strength: float, distance: float
+) -> Objective:
+    """The gradient of L + λ ‖∇L‖² without differentiating twice.
+
+    L(θ) + (2λ/ε) (L(θ + εg) − L(θ)) with g held constant has the gradient
+    g + 2λ (g(θ + εg) − g(θ))/ε = g + 2λ H g + O(ε). Its *value* is no penalty, only its
+    gradient is. Raises ValueError for λ < 0 or ε ≤ 0. Source: Karakida et al. (2023).
+    """
+    check_number("strength", strength, 0)
+    check_number("distance", distance, 0)
+    if distance == 0:
+        raise ValueError(f"distance: {distance!r} is not > 0")
+    factor = 2 * strength / distance
+
+    def penalised(model, batch):
+        loss, parts = objective(model, batch)
+        slopes = torch.autograd.grad(loss.sum(), _trainable(model), retain_graph=True)
+        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        moved = {
+            name: parameter + distance * slope
+            for (name, parameter), slope in zip(named, slopes, strict=True)
+        }
+        # Copies: running statistics must not see the batch twice.
+        moved |= {name: buffer.clone() for name, buffer in model.named_buffers()}
+        ahead, _ = objective(lambda x: functional_call(model, moved, (x,)), batch)
+        return loss + factor * (ahead - loss), parts
+
+    return penalised
+
+
+def scaled(objective: Objective) -> Objective:
+    """s · L for batches that come with a step size s: a signed step of plain SGD.
+
+    With SGD at learning rate 1 and no momentum, the update is θ ← θ − s ∇L(θ): descent
+    for s > 0, ascent for s < 0. See ``signed`` for the batches.
+    """
+
+    def stepped(model, batch):
+        examples, size = batch
+        loss, parts = objective(model, examples)
+        return size * loss, parts
+
+    return stepped
+
+
+def signed(batches: Batches, sizes: Sequence[Level], *, same_batch: bool) -> Callable:
+    """Batches paired with a repeating pattern of signed step sizes.
+
+    ``sizes`` = (ε₁, −ε₂) is descent then ascent; an entry of shape (S,) gives every
+    member its own. ``same_batch`` keeps the examples for the whole pattern.
+    """
+    period = len(sizes)
+    if not (period and all(torch.as_tensor(s).isfinite().all() for s in sizes)):
+        raise ValueError(f"sizes: {sizes!r} must be one or more finite step sizes")
+
+    def batch(step: int):
+        index = step // period if same_batch else step
+        return batches(index), sizes[step % period]
+
+    return batch
+
+
+def bfloat16(objective: Objective) -> Objective:
+    """The same objective with matrix products in bfloat16; losses stay in float32."""
+
+    def rounded(model, batch):
+        with torch.autocast(batch.inputs.device.type, torch.bfloat16):
+            return objective(model, batch)
+
+    return rounded
+
+
+def squared_norm(tensors: Sequence[torch.Tensor], member_axes: int) -> torch.Tensor:
+    """Σ t² over all entries but the first ``member_axes`` axes: (), or (S,)."""
+    members = tensors[0].shape[:member_axes]
+    return sum(t.reshape(*members, -1).square().sum(-1) for t in tensors)
+
+
+def _trainable(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    labels = labels.expand(logits.shape[:-1])
+    losses = F.cross_entropy(
+        logits.flatten(0, -2), labels.reshape(-1), reduction="none"
+    )
+    return losses.view(labels.shape)
+
+
+def _checked_level(level: Level) -> torch.Tensor:
+    # float64: as float32, 0.1 would no longer be the level that was asked for.
+    level = torch.as_tensor(level, dtype=torch.float64)
+    if not (torch.isfinite(level).all() and (level >= 0).all()):
+        raise ValueError(f"level: {level.tolist()} must be finite and ≥ 0 (nats)")
+    return level
+
+
+def _matched(level: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
+    if level.ndim and level.shape != loss.shape:
+        raise ValueError(
+            f"level: shape {tuple(level.shape)} is neither () nor the loss's "
+            f"{tuple(loss.shape)}"
+        )
+    return level.to(loss)

@@ -1,0 +1,253 @@
+"""Runs the chapters: what is stale is executed, and every result meets its record."""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from pathlib import Path
+
+import yaml
+from joblib import cpu_count
+from tqdm import tqdm
+
+from blogcore.evidence import drift, environment, save_records
+from blogcore.execution import ChapterError, execute
+from blogcore.freshness import Job, code_cells, is_fresh, stamp, text
+from blogcore.runtime import device as torch_device
+from blogcore.runtime import write_safely
+
+# Seconds for a cell and for a chapter, by profile: several times what a healthy run
+# needs, so that only a hang meets them. BLOGCORE_PATIENCE multiplies them.
+LIMITS = {"smoke": (90, 180), "book": (300, 900), "full": (3600, 7200)}
+RECORD = "application/papermill.record/text/plain"
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The folder with the book's ``_toc.yml``: ``start``, or the nearest one.
+
+    Without ``start`` it is sought from the working directory upwards, then beside the
+    package. Raises ValueError if there is none.
+    """
+    here = Path.cwd()
+    nearest = [here, *here.parents, Path(__file__).parents[1]]
+    places = nearest if start is None else [Path(start)]
+    for place in places:
+        if (place / "_toc.yml").is_file():
+            return place.resolve()
+    raise ValueError(f"root: no _toc.yml in {places[0]}")
+
+
+def chapters(root: Path | None = None) -> list[str]:
+    """The names of the chapters in the order of ``_toc.yml``."""
+    toc = yaml.safe_load((find_root(root) / "_toc.yml").read_text(encoding="utf-8"))
+    return list(_listed(toc))
+
+
+def executed_path(
+    slug: str, profile: str = "book", seed: int = 0, root: Path | None = None
+) -> Path:
+    """Where the executed chapter lies, whether or not it has been executed yet."""
+    return Job(find_root(root), slug, profile, seed).target
+
+
+def run(
+    slugs: Sequence[str] = (),
+    profile: str = "book",
+    seed: int = 0,
+    device: str = "auto",
+    jobs: int | None = None,
+    record: bool = False,
+    root: Path | None = None,
+) -> dict[str, Path]:
+    """Bring chapters up to date (all of them by default) and compare their records.
+
+    Executes what is stale, ``jobs`` chapters at a time (one a core by default). With
+    ``record`` the results become the recorded ones. Returns the executed notebooks.
+    Raises ValueError for an argument that is not allowed, and ChapterError, after all
+    chapters have been tried, if a cell failed or hung or a record drifted.
+    """
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs: {jobs!r} is not an integer >= 1")
+    root = find_root(root)
+    wanted = _jobs(root, slugs or chapters(root), profile, seed, device)
+    stamps = {job: stamp(job) for job in wanted}
+    stale = {job: new for job, new in stamps.items() if not is_fresh(job, new)}
+    for job in wanted:
+        if job not in stale:
+            _say(f"{job.slug}: unchanged, not executed")
+    failures = asyncio.run(_execute_all(stale, jobs or cpu_count())) if stale else {}
+    problems = list(failures.values())
+    for job in wanted:
+        if job not in failures:
+            problems += _keep(job) if record else _compare(job)
+    if problems:
+        raise ChapterError("\n".join(problems))
+    return {job.slug: job.target for job in wanted}
+
+
+def ledger(notebook: Mapping) -> list[dict]:
+    """The recorded values of an executed notebook, in order: name, value and details.
+
+    Raises ValueError for a name that occurs twice or a value that is no plain float.
+    """
+    records = {}
+    for output in (o for cell in code_cells(notebook) for o in cell["outputs"]):
+        details = output.get("metadata", {}).get("blogcore")
+        if details is None:
+            continue
+        name = output["metadata"]["scrapbook"]["name"]
+        value = "".join(output["data"][RECORD])
+        if name in records:
+            raise ValueError(f"record {name}: recorded twice")
+        try:
+            records[name] = {"name": name, "value": float(value), **details}
+        except ValueError as error:
+            raise ValueError(f"record {name}: {value} is no plain float") from error
+    return list(records.values())
+
+
+def graft(source: Mapping, executed: Mapping) -> dict:
+    """The source notebook with the executed outputs under its cells, matched by id.
+
+    Raises ValueError for a code cell that was not executed as it now reads.
+    """
+    done = {cell["id"]: cell for cell in code_cells(executed)}
+    grafted = deepcopy(dict(source))
+    for cell in code_cells(grafted):
+        twin = done.get(cell["id"])
+        if twin is None or text(twin) != text(cell):
+            raise ValueError(f"cell {cell['id']}: not executed as it now reads")
+        cell["outputs"] = deepcopy(twin["outputs"])
+        cell["execution_count"] = twin["execution_count"]
+    return grafted
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line, ``blogcore run [CHAPTER …]``; returns the exit status."""
+    options = vars(_parser().parse_intermixed_args(argv))
+    del options["command"]  # there is only one
+    try:
+        run(**options)
+    except (ChapterError, ValueError) as error:
+        print(f"blogcore: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("blogcore: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    # no abbreviations: a misspelt option must not pass for another one
+    parser = argparse.ArgumentParser(
+        prog="blogcore",
+        description="Execute the chapters that are stale, compare their records.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("command", choices=["run"])
+    parser.add_argument("slugs", nargs="*", metavar="CHAPTER", help="default: all")
+    parser.add_argument("--profile", default="book", help=", ".join(LIMITS))
+    parser.add_argument("--seed", type=int, default=0, help="root of all streams")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    parser.add_argument("--jobs", type=int, help="chapters at a time")
+    parser.add_argument("--record", action="store_true", help="accept the results")
+    parser.add_argument("--root", type=Path, help="the book's folder")
+    return parser
+
+
+def _jobs(root: Path, slugs, profile: str, seed: int, device: str) -> list[Job]:
+    known = sorted(path.stem for path in (root / "chapters").glob("*.ipynb"))
+    for slug in slugs:
+        if slug not in known:
+            raise ValueError(f"chapter: {slug!r} is not one of {', '.join(known)}")
+    if profile not in LIMITS:
+        raise ValueError(f"profile: {profile!r} is not one of {', '.join(LIMITS)}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed: {seed!r} is not an integer >= 0")
+    torch_device(device)
+    return [Job(root, slug, profile, seed, device) for slug in dict.fromkeys(slugs)]
+
+
+def _listed(toc: object) -> Iterator[str]:
+    """Every chapter that a table of contents names, in its order."""
+    if isinstance(toc, dict):
+        name = toc.get("file", "")
+        if name.startswith("chapters/"):
+            yield name.removeprefix("chapters/").removesuffix(".ipynb")
+    for item in toc.values() if isinstance(toc, dict) else toc:
+        if isinstance(item, dict | list):
+            yield from _listed(item)
+
+
+async def _execute_all(stale: Mapping[Job, str], workers: int) -> dict[Job, str]:
+    """Execute the jobs and write what they gave; the messages of those that failed."""
+    with suppress(NotImplementedError, RuntimeError):  # Windows, or not the main thread
+        cancel = asyncio.current_task().cancel
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, cancel)
+    patience = float(os.environ.get("BLOGCORE_PATIENCE", 1))
+    gate, failures = asyncio.Semaphore(workers), {}
+
+    async def attempt(job: Job) -> None:
+        limits = (patience * seconds for seconds in LIMITS[job.profile])
+        async with gate:
+            begin = time.monotonic()
+            try:
+                notebook = await execute(job.source, job.parameters, *limits, job.root)
+            except ChapterError as error:
+                failures[job] = str(error)
+            else:
+                _write(job, notebook, stale[job], time.monotonic() - begin)
+
+    await asyncio.gather(*map(attempt, stale))
+    return failures
+
+
+def _write(job: Job, notebook: dict, new_stamp: str, seconds: float) -> None:
+    """Keep an executed notebook, without papermill's times and paths in it."""
+    for cell in notebook["cells"]:
+        del cell["metadata"]["papermill"]
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            cell["id"] = "injected-parameters"
+    device = str(torch_device(job.device))
+    notebook["metadata"] = {
+        "kernelspec": notebook["metadata"]["kernelspec"],
+        "blogcore": {
+            "stamp": new_stamp,
+            "parameters": job.parameters,
+            "run": {"seconds": round(seconds, 1), **environment(device)},
+        },
+    }
+    content = json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True)
+    write_safely(job.target, content.encode())
+    _say(f"{job.slug}: executed in {seconds:.0f} s")
+
+
+def _compare(job: Job) -> list[str]:
+    found = ledger(json.loads(job.target.read_text(encoding="utf-8")))
+    recorded = job.runs(others=False)
+    return [
+        f"{job.slug}: {m}" for run in recorded for m in drift(run["records"], found)
+    ]
+
+
+def _keep(job: Job) -> list[str]:
+    executed = json.loads(job.target.read_text(encoding="utf-8"))
+    run = {"profile": job.profile, "seed": job.seed, "records": ledger(executed)}
+    runs = [*job.runs(others=True), run | executed["metadata"]["blogcore"]["run"]]
+    runs.sort(key=lambda run: (list(LIMITS).index(run["profile"]), run["seed"]))
+    save_records(job.records, job.slug, runs)
+    return []
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

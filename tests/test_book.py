@@ -1,0 +1,184 @@
+"""The rendered pages: links, images, sizes, ledger; and that they render the same."""
+
+import json
+import re
+import shutil
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+from pages import CHAPTERS, ROOT, finish, render
+
+from blogcore import runner
+
+EXTERNAL = re.compile(r"(https?:)?//")
+LARGEST = 2_000_000
+# Another day for a Python process that imports this as sitecustomize.
+ANOTHER_DAY = """
+import time
+now, local, utc, text = time.time, time.localtime, time.gmtime, time.strftime
+time.time = lambda: now() + 400 * 86400
+time.localtime = lambda s=None: local(time.time() if s is None else s)
+time.gmtime = lambda s=None: utc(time.time() if s is None else s)
+time.strftime = lambda form, t=None: text(form, t or time.localtime())
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def executed() -> dict[str, list[dict]]:
+    """The verdicts that each chapter's run recorded."""
+    found = {}
+    for slug in runner.chapters(ROOT):
+        text = runner.executed_path(slug, root=ROOT).read_text(encoding="utf-8")
+        records = runner.ledger(json.loads(text))
+        found[slug] = [record for record in records if record["kind"] == "verdict"]
+    return found
+
+
+def resources(soup: BeautifulSoup) -> list[str]:
+    """The addresses that a browser would load to show the page."""
+    links = [
+        tag["href"] for tag in soup.select("link[href]:not([rel=next]):not([rel=prev])")
+    ]
+    return links + [tag["src"] for tag in soup.select("[src]")]
+
+
+def test_chapters_have_numbered_equations_with_links(soups):
+    for name in CHAPTERS:
+        numbers = soups[name].select("div.math .eqno a.headerlink")
+        assert numbers, f"{name}: no numbered equation"
+
+
+def test_links_and_anchors_resolve(site, soups):
+    @cache
+    def anchors(path: Path) -> set[str]:
+        soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        return {tag["id"] for tag in soup.select("[id]")}
+
+    broken, checked = [], 0
+    for name, soup in soups.items():
+        here = site / f"{name}.html"
+        links = [tag["href"] for tag in soup.select("a[href]")]
+        for link in [*links, *resources(soup)]:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (here.parent / unquote(parts.path)) if parts.path else here
+            anchor = unquote(parts.fragment)
+            checked += 1
+            if not target.exists() or (anchor and anchor not in anchors(target)):
+                broken.append((name, link))
+    assert broken == []
+    assert checked > 100
+
+
+def test_nothing_is_loaded_from_another_host(site, soups):
+    asked = [
+        (n, r) for n, s in soups.items() for r in resources(s) if EXTERNAL.match(r)
+    ]
+    for sheet in site.rglob("*.css"):
+        text = sheet.read_text(encoding="utf-8")
+        asked += re.findall(r"url\(\s*[\"']?(?:https?:)?//[^)]*|@import[^;]*//", text)
+    assert asked == []
+
+
+def test_images_have_alternative_texts(soups):
+    images = [(n, i) for n, s in soups.items() for i in s.select("img, [role=img]")]
+    bad = [
+        (name, image.get("src", "")[:80])
+        for name, image in images
+        if not re.search(r"\w+ \w+", image.get("alt") or image.get("aria-label") or "")
+    ]
+    assert bad == []
+    assert any(name.startswith("chapters/") for name, _ in images)
+
+
+def test_pages_are_small(site, soups):
+    sizes = {}
+    for name, soup in soups.items():
+        here = site / f"{name}.html"
+        own = {here} | {
+            here.parent / unquote(i["src"])
+            for i in soup.select("img[src]")
+            if not i["src"].startswith("data:")
+        }
+        sizes[name] = sum(path.stat().st_size for path in own)
+    assert {n: size for n, size in sizes.items() if size > LARGEST} == {}
+
+
+def test_ledger_lists_every_claim(site, soups, executed):
+    rows = {
+        row.a["href"]: " ".join(row.get_text(" ").split())
+        for row in soups["ledger"].select("table.ledger tbody tr")
+    }
+    claims = {
+        f"chapters/{slug}.html#{claim['slug']}": claim
+        for slug, found in executed.items()
+        for claim in found
+    }
+    assert list(rows) == list(claims)
+    for link, claim in claims.items():
+        for part in ("id", "author", "verdict", "unit"):
+            assert claim[part] in rows[link]
+        assert rows[link].endswith(f"n = {claim['n']}")
+    assert f"{len(claims)} claims" in soups["index"].article.get_text()
+
+
+@pytest.fixture(scope="module")
+def copies(site, tmp_path_factory) -> list[Path]:
+    """The book rendered in two other folders, on other days, in other places."""
+    folder = tmp_path_factory.mktemp("copies")
+    (folder / "later").mkdir()
+    (folder / "later" / "sitecustomize.py").write_text(ANOTHER_DAY, encoding="utf-8")
+    roots = [folder / "one", folder / "another" / "place"]
+    skip = shutil.ignore_patterns(".*", "_build", "tests", "__pycache__", "*.egg-info")
+    for root in roots:
+        shutil.copytree(ROOT, root, ignore=skip)
+        shutil.copytree(ROOT / "_build" / "executed", root / "_build" / "executed")
+    builds = [
+        render(roots[0], TZ="Pacific/Kiritimati", LC_ALL="C"),
+        render(
+            roots[1],
+            TZ="America/St_Johns",
+            LC_ALL="C.UTF-8",
+            LANG="zh_CN.UTF-8",
+            SOURCE_DATE_EPOCH="86400",
+            PYTHONHASHSEED="7",
+            PYTHONPATH=str(folder / "later"),
+        ),
+    ]
+    for build in builds:
+        finish(build)
+    return roots
+
+
+def test_builds_are_identical_byte_for_byte(copies):
+    pages = [root / "_build" / "html" for root in copies]
+    files = [{p.relative_to(r): p for p in r.rglob("*") if p.is_file()} for r in pages]
+    assert files[0].keys() == files[1].keys()
+    differing = [
+        n for n in files[0] if files[0][n].read_bytes() != files[1][n].read_bytes()
+    ]
+    assert differing == []
+    assert len(files[0]) > 50
+
+
+def test_new_runs_reach_chapter_and_ledger(copies):
+    root = copies[0]
+    slug = runner.chapters(root)[0]
+    path = runner.executed_path(slug, root=root)
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for output in (o for cell in notebook["cells"] for o in cell.get("outputs", [])):
+        details = output.get("metadata", {}).get("blogcore", {})
+        if details.get("kind") == "verdict":
+            details["statement"] += " NEWS"
+        if "text/html" in output.get("data", {}):
+            output["data"]["text/html"] = "<p>NEWS</p>"
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    finish(render(root))
+    for name in ("ledger", f"chapters/{slug}"):
+        assert "NEWS" in (root / f"_build/html/{name}.html").read_text(encoding="utf-8")

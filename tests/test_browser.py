@@ -1,0 +1,247 @@
+"""The pages in a browser: offline and served, on a phone, in the dark, without eyes."""
+
+import os
+import re
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import axe_playwright_python
+import pytest
+from pages import CHAPTERS, PAGES
+from playwright.sync_api import sync_playwright
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
+FLAGS += ["--disable-background-networking"]
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+# Formulas that MathJax passed over, could not read, or was never shown.
+UNTYPESET = r"""() => {
+  const article = document.querySelector("article");
+  const all = (selector) => [...article.querySelectorAll(selector)];
+  const missing = all(".math").filter((m) => !m.querySelector("mjx-container"));
+  const wrong = all("[data-mjx-error], merror");
+  const copy = article.cloneNode(true);
+  copy.querySelectorAll("pre, code, mjx-container, script").forEach((e) => e.remove());
+  const raw = copy.textContent.match(/\$|\\\(|\\\[|\\begin\{/g) ?? [];
+  return {
+    missing: missing.map((m) => m.textContent),
+    wrong: wrong.map((m) => m.dataset.mjxError ?? m.textContent), raw};
+}"""
+# What axe would judge again and again: MathJax's paths, and the words of each colour in
+# thousands of code tokens. One token of each colour is left.
+PRUNE = """() => {
+  document.querySelectorAll("mjx-container").forEach((m) => m.remove());
+  const seen = new Set();
+  for (const token of document.querySelectorAll("pre span[class]")) {
+    if (seen.has(token.className)) token.replaceWith(token.textContent);
+    seen.add(token.className);
+  }
+}"""
+HAN = re.compile(r"[\u4e00-\u9fff]{2,}")
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium; without one the tests are skipped, in CI they fail."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        missing = f"no Chromium on the PATH (looked for {', '.join(BROWSERS)})"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A file server that keeps its log to itself."""
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def places(site: Path):
+    """Where the pages can be read: from the disk, and from a server."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield {"file": site.as_uri(), "http": f"http://127.0.0.1:{server.server_port}"}
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def visit(browser, places):
+    """Open a page; whatever goes wrong on it until the test ends fails the test."""
+    faults, contexts = [], []
+
+    def _visit(name: str, place: str = "file", query: str = "", **options):
+        options = {"viewport": DESKTOP, "color_scheme": "light"} | options
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        watch(page, places[place], faults)
+        page.goto(f"{places[place]}/{name}.html{query}")
+        page.evaluate("window.MathJax?.startup.promise")
+        return page
+
+    yield _visit
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+def watch(page, home: str, faults: list[str]) -> None:
+    """Note console errors, exceptions, failed requests and requests to other hosts."""
+
+    def seen(response) -> None:
+        if response.status >= 400:
+            faults.append(f"{response.status} {response.url}")
+
+    def asked(request) -> None:
+        if not request.url.startswith((home, "data:", "blob:")):
+            faults.append(f"asked another host: {request.url}")
+
+    def said(message) -> None:
+        if message.type == "error":
+            faults.append(f"console: {message.text}")
+
+    page.on("request", asked)
+    page.on("response", seen)
+    page.on("console", said)
+    page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
+    page.on("pageerror", lambda error: faults.append(f"exception: {error}"))
+
+
+@pytest.mark.parametrize("place", ["file", "http"])
+@pytest.mark.parametrize("name", PAGES)
+def test_page_opens_with_its_formulas(visit, name, place):
+    page = visit(name, place)
+    assert page.title().strip()
+    assert page.locator("h1:visible").count() == 1
+    assert page.evaluate(UNTYPESET) == {"missing": [], "wrong": [], "raw": []}
+
+
+def test_sliders_move(visit):
+    moved = 0
+    for name in CHAPTERS:
+        page = visit(name)
+        for slider in page.locator(".slider").all():
+            shown = set()
+            control = slider.locator("input[type=range]")
+            control.focus()
+            for _ in range(int(control.get_attribute("max")) + 1):
+                image = slider.locator("img:visible")
+                assert image.count() == 1
+                value, alt = slider.locator("output").inner_text(), image.get_attribute
+                shown.add((value, alt("alt"), alt("src")))
+                control.press("ArrowRight")
+            moved += 1
+            frames = slider.locator("img").count()
+            assert [len(set(column)) for column in zip(*shown, strict=True)] == [
+                frames
+            ] * 3
+    assert moved >= 2
+
+
+@pytest.mark.parametrize("place", ["file", "http"])
+@pytest.mark.parametrize(
+    ("query", "target"),
+    [
+        ("苏剑林", "chapters/flooding"),
+        ("flooding", "chapters/flooding"),
+        ("梯度惩罚", "chapters/flooding"),
+        ("gradient penalty", "chapters/flooding"),
+        ("gradients penalties", "chapters/flooding"),
+        ("梯度惩罚 penalty", "chapters/flooding"),
+        ("权重衰减", "glossary"),
+    ],
+)
+def test_search_finds(visit, query, target, place):
+    page = visit("search", place, f"?q={query}")
+    page.wait_for_selector("#search-results p.search-summary:not(:empty)")
+    found = page.locator("#search-results li > a").evaluate_all(
+        "links => links.map((a) => a.getAttribute('href'))"
+    )
+    assert any(urlsplit(link).path.endswith(f"{target}.html") for link in found), found
+    excerpts = page.locator("#search-results p.context")
+    if place == "http":
+        excerpts.first.wait_for()
+    assert bool(excerpts.count()) == (place == "http")
+
+
+def test_search_finds_only_what_is_there(visit):
+    page = visit("search", query="?q=罚惩度梯")
+    page.wait_for_selector("#search-results p.search-summary:not(:empty)")
+    assert page.locator("#search-results li").count() == 0
+
+
+def test_search_knows_every_chinese_term(visit, soups):
+    texts = [soups[name].article.get_text(" ") for name in PAGES]
+    terms = sorted({term for text in texts for term in HAN.findall(text)})
+    page = visit("search")
+    page.wait_for_function("Search.hasIndex()")
+    unknown = page.evaluate(
+        """terms => terms.filter((t) => !splitQuery(t).every(
+             (w) => w in Search._index.terms || w in Search._index.titleterms))""",
+        terms,
+    )
+    assert len(terms) > 20
+    assert unknown == []
+
+
+def test_dark_mode_toggles_and_is_kept(visit, places):
+    page = visit("how_to_read", "http")
+    theme = "document.documentElement.dataset.theme"
+    assert page.evaluate(theme) == "light"
+    for _ in range(3):
+        if page.evaluate(theme) != "dark":
+            page.locator("button.theme-switch-button:visible").first.click()
+    assert page.evaluate(theme) == "dark"
+    page.goto(f"{places['http']}/ledger.html")
+    assert page.evaluate(theme) == "dark"
+
+
+def test_figures_follow_dark_mode(visit):
+    for name in CHAPTERS:
+        page = visit(name, color_scheme="dark")
+        styles = page.locator("article img").evaluate_all(
+            "images => images.map((i) => { const s = getComputedStyle(i);"
+            " return [s.filter.includes('invert'), s.backgroundColor]; })"
+        )
+        assert styles
+        assert set(map(tuple, styles)) == {(True, "rgba(0, 0, 0, 0)")}
+
+
+@pytest.mark.parametrize("name", [*PAGES, "search"])
+def test_phone_shows_the_page_without_scrolling_sideways(visit, name):
+    page = visit(name, viewport=PHONE)
+    page.evaluate(
+        "document.querySelectorAll('details').forEach((d) => { d.open = true; })"
+    )
+    for button in page.locator("button.toggle-button:visible").all():
+        button.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@pytest.mark.parametrize("name", [*PAGES, "search"])
+def test_page_is_accessible(visit, name):
+    page = visit(name)
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    page.evaluate(PRUNE)
+    assert serious(page, {}) == []
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    assert serious(page, {"runOnly": ["color-contrast"]}) == []
+
+
+def serious(page, options: dict) -> list[tuple]:
+    """The rules that axe finds broken in earnest, with the elements that break them."""
+    found = page.evaluate("o => axe.run({preload: false, ...o})", options)
+    worst = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
+    return [(v["id"], [node["target"] for node in v["nodes"]]) for v in worst]
