@@ -30,7 +30,7 @@ def tokens(text: str) -> list[str]:
 class BilingualSearch(SearchEnglish):
     """English stemming and stop words, with the splitter above.
 
-    It takes the place of Sphinx's «en», so that the pages stay English ones.
+    It takes the place of Sphinx's “en”, so that the pages stay English ones.
     """
 
     # A query needs the single characters only where it has no pair.

@@ -7,7 +7,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 PACKAGE = "sphinx-mathjax-offline"
-# «full» holds every TeX package: the plain one fetches \boldsymbol or \cancel when a
+# “full” holds every TeX package: the plain one fetches \boldsymbol or \cancel when a
 # formula first needs it.
 SCRIPT = "tex-svg-full.js"
 
