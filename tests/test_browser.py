@@ -61,10 +61,10 @@ def browser():
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """A file server that keeps its log to itself."""
+    """A file server for the tests."""
 
     def log_message(self, *_) -> None:
-        pass
+        """Keep the log to itself."""
 
 
 @pytest.fixture(scope="session")
