@@ -9,6 +9,7 @@ objectives                 what is asked of a machine
 networks                   small machines whose parameters carry a leading seed axis
 data                       the world of examples
 runtime                    device, profiles, named random streams, safe writing
+checks                     bad input, said plainly
 
 Nothing is re-exported: ``from blogcore.objectives import flood`` names the room.
 """

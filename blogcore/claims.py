@@ -3,8 +3,9 @@
 import tomllib
 from dataclasses import dataclass
 
+from blogcore.checks import check_number
 from blogcore.evidence import Estimate
-from blogcore.runtime import DATA, check_number
+from blogcore.runtime import DATA
 
 
 @dataclass(frozen=True)

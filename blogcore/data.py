@@ -19,7 +19,8 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from blogcore.runtime import check_integer, stream
+from blogcore.checks import check_integer
+from blogcore.runtime import stream
 
 DIGITS_SHA256 = "f6d9e39f37dc45d327f6db33428ee58970ccceabb2535a5c179de35886b70443"
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vjp
 
+from blogcore.checks import check_integer
 from blogcore.objectives import Objective
-from blogcore.runtime import check_integer
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 Field = Callable[[torch.Tensor], torch.Tensor]

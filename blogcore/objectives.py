@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
+from blogcore.checks import check_number
 from blogcore.data import Batches, Examples
-from blogcore.runtime import check_number
 
 Parts = dict[str, torch.Tensor]
 Objective = Callable[[nn.Module, Examples], tuple[torch.Tensor, Parts]]

@@ -3,11 +3,11 @@
 import hashlib
 import os
 import secrets
-from math import inf, isfinite
-from numbers import Integral, Real
 from pathlib import Path
 
 import torch
+
+from blogcore.checks import check_integer
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 PROFILES = ("smoke", "book", "full")
@@ -72,19 +72,6 @@ def by_profile(profile: str, **choices):
     if set(choices) != set(PROFILES):
         raise ValueError(f"choices: {sorted(choices)} must name exactly {PROFILES}")
     return choices[profile]
-
-
-def check_integer(name: str, value: object, least: int) -> None:
-    """Raise ValueError, naming the argument, unless it is an integer ≥ ``least``."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name}: {value!r} is not an integer ≥ {least}")
-
-
-def check_number(name: str, value: object, least: float = -inf) -> None:
-    """Raise ValueError, naming the argument, unless it is finite and ≥ ``least``."""
-    if not (isinstance(value, Real) and isfinite(value) and value >= least):
-        bound = "" if least == -inf else f" ≥ {least:g}"
-        raise ValueError(f"{name}: {value!r} is not a finite number{bound}")
 
 
 def write_safely(path: Path, content: bytes) -> None:

@@ -16,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from blogcore.checks import check_integer
 from blogcore.objectives import Objective, Parts
-from blogcore.runtime import check_integer, write_safely
+from blogcore.runtime import write_safely
 
 History = dict[str, torch.Tensor]
 OnStep = Callable[[int, Parts], None]
