@@ -1,7 +1,8 @@
-"""What jieba brings: words with counts, document frequencies, an embedding, a cutter.
+"""What is known of Chinese words: what jieba brings, and what people judged.
 
-All is read from the files of the installed package, whose sha256 is checked: nothing is
-downloaded, and jieba itself is imported by ``segment`` alone.
+jieba brings counts, document frequencies, an embedding and a cutter. They are read from
+the files of the installed package, whose sha256 is checked: nothing is downloaded, and
+jieba itself is imported by ``segment`` alone. The judgements lie in BLOGCORE_DATA.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import struct
 import warnings
 from functools import lru_cache
 from importlib.util import find_spec
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,17 @@ SHA256 = {
 DOCUMENTS = 1_088_899
 INITIAL_BOUND = 0.1
 FLOAT32 = 5
+SIMILARITY = {
+    "wordsim-240": "wordsim/zh_cwe/240.txt",
+    "wordsim-296": "wordsim/zh_cwe/297.txt",
+}
+ANALOGIES = (
+    "wordsim/zh_ca8/morphological.txt",
+    "wordsim/zh_ca8/semantic.txt",
+    "wordsim/zh_cwe/analogy.txt",
+)
+# The file of wordsim-296 has 297 rows; those who distribute it leave this one out.
+NOT_JUDGED = ("OPEC", "石油")
 
 
 class Dictionary(NamedTuple):
@@ -56,6 +68,13 @@ class Embedding(NamedTuple):
 
     words: tuple[str, ...]
     vectors: torch.Tensor
+
+
+class Similarities(NamedTuple):
+    """Pairs of words, and how similar people find each: (pairs,) float64."""
+
+    pairs: tuple[tuple[str, str], ...]
+    scores: torch.Tensor
 
 
 def dictionary(least: int = 4) -> Dictionary:
@@ -114,6 +133,57 @@ def segment(text: str) -> list[str]:
     if not isinstance(text, str):
         raise TypeError(f"text: {text!r} is not a text")
     return list(_cutter().cut(text))
+
+
+def similarity_tests(folder: Path) -> dict[str, Similarities]:
+    """The judged pairs of words of wordsim-240 (scores 0 … 10) and -296 (0 … 5).
+
+    Reads wordsim/zh_cwe/240.txt and 297.txt: word, tab, word, tab, score. OPEC–石油 is
+    left out, as by those who distribute the file. Raises FileNotFoundError if one is
+    absent, ValueError naming file and line for a damaged one.
+    """
+    tests = {}
+    for name, place in SIMILARITY.items():
+        rows = [
+            (first, second, _score(score, where))
+            for where, (first, second, score) in _split(Path(folder) / place, "\t", 3)
+            if (first, second) != NOT_JUDGED
+        ]
+        scores = torch.tensor([row[2] for row in rows], dtype=torch.float64)
+        tests[name] = Similarities(tuple(row[:2] for row in rows), scores)
+    return tests
+
+
+def analogies(folder: Path) -> dict[str, list[tuple[str, str, str, str]]]:
+    """Questions «a is to b as c is to d», by section, named like semantic/geography.
+
+    Reads the two files of CA8 and analogy.txt of CWE: «: section», then four words a
+    line. Raises FileNotFoundError if one is absent, ValueError naming file and line for
+    a damaged one.
+    """
+    sections = {}
+    for path in (Path(folder) / place for place in ANALOGIES):
+        rows = None
+        for where, words in _split(path, None, 4, heads=":"):
+            if words[0] == ":":
+                rows = sections.setdefault(f"{path.stem}/{words[1]}", [])
+            elif rows is None:
+                raise ValueError(f"{where}: words before the first «: section»")
+            else:
+                rows.append(tuple(words))
+    return sections
+
+
+def decoded(content: bytes, name: str) -> str:
+    """The text in a file's content, less a byte order mark.
+
+    Raises ValueError naming file and line for what is not UTF-8.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(f"{name}, line {line}: not UTF-8 ({error.reason})") from error
 
 
 @lru_cache(maxsize=1)
@@ -222,3 +292,26 @@ def _varints(content: bytes) -> list[int]:
             numbers.append(value)
             value, shift = 0, 0
     return numbers
+
+
+def _split(path: Path, separator: str | None, parts: int, heads: str | None = None):
+    """(file and line, the parts of the line), less blank lines."""
+    lines = decoded(path.read_bytes(), path.name).split("\n")
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            fields = [field.strip() for field in line.split(separator)]
+            where = f"{path.name}, line {number}"
+            expected = 2 if fields[0] == heads else parts
+            if len(fields) != expected or not all(fields):
+                raise ValueError(f"{where}: {line.strip()!r} is not {expected} fields")
+            yield where, fields
+
+
+def _score(text: str, where: str) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        score = float("nan")
+    if not isfinite(score):
+        raise ValueError(f"{where}: score {text!r} is no number")
+    return score

@@ -1,0 +1,318 @@
+"""Which words stand together: joint distributions, counts of pairs, texts to count.
+
+A joint distribution is a dense float64 tensor (rows, columns) that sums to 1.
+"""
+
+import csv
+import io
+import zlib
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+import torch
+
+from blogcore import lexicon
+from blogcore.checks import check_integer, check_number
+
+SUM_TOLERANCE = 1e-9
+MODEL_TOLERANCE = 1e-5
+TEXTS = (
+    "text_zh/prose/*.txt",
+    "text_zh/chnsenticorp/*.tsv",
+    "text_zh/sophonplus/*.csv",
+    "text_zh/sophonplus/*.zip",
+)
+
+
+class CharacterPairs(NamedTuple):
+    """Characters by falling frequency, and the joint distribution of first, second."""
+
+    characters: tuple[str, ...]
+    joint: torch.Tensor
+
+
+def planted(
+    size: int, rank: int, spread: float, generator: torch.Generator
+) -> torch.Tensor:
+    """A joint distribution (size, size) whose logits have a known rank.
+
+    p(i, j) ∝ exp(c xᵢ·yⱼ) / ((i + 1)(j + 1)) with directions xᵢ, yⱼ uniform on the unit
+    sphere of ``rank`` dimensions; c > 0 makes the standard deviation of c xᵢ·yⱼ over
+    all pairs equal ``spread``. Hence ln p, and the pointwise mutual information too,
+    has rank ``rank`` (at most size − 1) up to a constant for each row and each column.
+    Raises ValueError for a size below 2, or if in rank 1 all directions drawn agree.
+    """
+    check_integer("size", size, 2)
+    check_integer("rank", rank, 1)
+    check_number("spread", spread, 0)
+    normal = torch.randn(2, size, rank, generator=generator, dtype=torch.float64)
+    x, y = normal / normal.norm(dim=-1, keepdim=True)
+    logits = x @ y.T
+    deviation = logits.std(correction=0)
+    if deviation == 0:
+        raise ValueError(f"rank: with {rank!r}, all {size} directions drawn agree")
+    zipf = -torch.arange(1, size + 1, dtype=torch.float64).log()
+    scores = logits * (spread / deviation) + zipf[:, None] + zipf
+    return scores.flatten().softmax(0).view(size, size)
+
+
+def dictionary_pairs(size: int) -> CharacterPairs:
+    """How likely a character follows another inside a word of jieba's dictionary.
+
+    Every adjacent pair in a word counts as often as the word occurs; words counted
+    fewer than four times are left out. The characters are the ``size`` most frequent as
+    members of a pair (ties by code point). Raises ValueError if there are not so many.
+    """
+    check_integer("size", size, 1)
+    characters, firsts, seconds, counts = _pairs_in_words()
+    if size > len(characters):
+        raise ValueError(f"size: {size!r} exceeds {len(characters)}, all characters")
+    kept = (firsts < size) & (seconds < size)
+    table = _tally(firsts[kept] * size + seconds[kept], size, counts[kept])
+    return CharacterPairs(characters[:size], normalized(table))
+
+
+def normalized(counts: torch.Tensor) -> torch.Tensor:
+    """The joint distribution counts / Σ counts (…, rows, columns), in float64.
+
+    Raises ValueError for negative or non-finite counts, or if there are none.
+    """
+    if not isinstance(counts, torch.Tensor) or counts.ndim < 2:
+        raise ValueError(
+            f"counts: {_described(counts)} is no tensor (…, rows, columns)"
+        )
+    counts = counts.double()
+    total = counts.sum((-2, -1), keepdim=True)
+    if not (counts.isfinite().all() and (counts >= 0).all() and (total > 0).all()):
+        raise ValueError(
+            f"counts: {counts.min():g} … {counts.max():g}, total {total.min():g}; "
+            "need finite counts ≥ 0 with a total above 0"
+        )
+    return counts / total
+
+
+def sample_counts(
+    joint: torch.Tensor, pairs: int, generator: torch.Generator
+) -> torch.Tensor:
+    """How often each pair occurs among ``pairs`` independent draws: (rows, columns).
+
+    One multinomial draw, float64; what has probability 0 never occurs.
+    Raises ValueError for what is no joint distribution, or fewer than one pair.
+    """
+    _check_distribution("joint", joint, 2)
+    check_integer("pairs", pairs, 1)
+    if joint.ndim != 2:
+        raise ValueError(f"joint: shape {tuple(joint.shape)} is not (rows, columns)")
+    seed = int(torch.randint(2**62, (), generator=generator))
+    flat = joint.detach().cpu().flatten().numpy()
+    # numpy gives the last outcome whatever rounding leaves over. In rising order that
+    # is the most probable one, never an impossible one.
+    order = flat.argsort(kind="stable")
+    drawn = np.random.default_rng(seed).multinomial(pairs, flat[order] / flat.sum())
+    counts = np.empty_like(flat)
+    counts[order] = drawn
+    return torch.from_numpy(counts).view(joint.shape)
+
+
+def word_ids(
+    documents: Iterable[Sequence[str]], words: Sequence[str], gap: int
+) -> torch.Tensor:
+    """The place in ``words`` of each word of the documents, −1 for all others: (n,).
+
+    After each document come ``gap`` times −1; a window up to ``gap`` sees one document.
+    A text is a document of characters. Raises ValueError if a word is listed twice or
+    if the documents hold nothing.
+    """
+    check_integer("gap", gap, 0)
+    places = {word: place for place, word in enumerate(words)}
+    if len(places) < len(words):
+        twice = next(word for place, word in enumerate(words) if places[word] != place)
+        raise ValueError(f"words: {twice!r} is listed twice")
+    found = []
+    for document in documents:
+        if document:
+            found += [places.get(word, -1) for word in document] + [-1] * gap
+    if not found:
+        raise ValueError("documents: there is no word in them")
+    return torch.tensor(found)
+
+
+def windowed(ids: torch.Tensor, size: int, window: int) -> torch.Tensor:
+    """How often j stands within ``window`` places of i: (size, size) float64.
+
+    Every ordered pair (centre, context) at a distance of 1 … ``window`` in the sequence
+    ids (n,) counts 1, so the table is symmetric. An id of −1 is a word out of the
+    vocabulary: it keeps its place, but is neither centre nor context.
+    Raises ValueError for an id outside −1 … size − 1, or an empty sequence.
+    """
+    check_integer("size", size, 1)
+    check_integer("window", window, 1)
+    _check_ids(ids, size)
+    sequence = ids.detach().cpu().long().numpy()
+    table = torch.zeros(size, size, dtype=torch.float64)
+    for distance in range(1, min(window, len(sequence) - 1) + 1):
+        left, right = sequence[:-distance], sequence[distance:]
+        known = (left >= 0) & (right >= 0)
+        table += _tally(left[known] * size + right[known], size)
+    return table + table.T
+
+
+def marginals(joint: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The distributions of the first and of the second: (…, rows), (…, columns)."""
+    _check_distribution("joint", joint, 2)
+    return joint.sum(-1), joint.sum(-2)
+
+
+def entropy(joint: torch.Tensor, axes: int = 2) -> torch.Tensor:
+    """H = −Σ p ln p over the last ``axes`` axes, in nats; 0 ln 0 = 0.
+
+    With axes=1 for a marginal. Leading axes are a batch. Raises ValueError for what is
+    no distribution over these axes.
+    """
+    check_integer("axes", axes, 1)
+    _check_distribution("joint", joint, axes)
+    return torch.special.entr(joint).sum(tuple(range(-axes, 0)))
+
+
+def divergence(truth: torch.Tensor, log_model: torch.Tensor) -> torch.Tensor:
+    """KL(truth‖model) = Σ p (ln p − ln q) over the last two axes, in nats.
+
+    truth (…, rows, columns) holds p, ``log_model`` holds ln q; leading axes broadcast.
+    Where p = 0 the summand is 0, even if q = 0; where only q = 0 it is ∞. The gradient
+    reaches ``log_model``. Raises ValueError unless both are normalised.
+    """
+    _check_distribution("truth", truth, 2)
+    _check_log_model(log_model, truth)
+    seen = truth > 0
+    # 0 · ∞ would be NaN, in the value or in the gradient.
+    excess = torch.where(seen, truth, 1).log() - torch.where(
+        seen, log_model.double(), 0
+    )
+    return (truth * excess).sum((-2, -1))
+
+
+def chinese_text(folder: Path) -> list[str]:
+    """Chinese documents: paragraphs of prose, then reviews, each text only once.
+
+    Reads what ``folder`` holds of text_zh/prose/*.txt (a paragraph a line),
+    text_zh/chnsenticorp/*.tsv, text_zh/sophonplus/*.csv and the .csv files in
+    text_zh/sophonplus/*.zip (the column text_a or review). Blank ones are left out, and
+    repeated ones: the collections share reviews. Raises FileNotFoundError if there is
+    no such file, ValueError naming file and line for a damaged one.
+    """
+    paths = [path for glob in TEXTS for path in sorted(Path(folder).glob(glob))]
+    if not paths:
+        raise FileNotFoundError(f"folder: {folder} has none of {', '.join(TEXTS)}")
+    texts = (text.strip() for path in paths for text in _documents(path))
+    return [text for text in dict.fromkeys(texts) if text]
+
+
+@lru_cache(maxsize=1)
+def _pairs_in_words() -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
+    """Characters by falling frequency; of each adjacent pair two places, a count."""
+    words, counts, _ = lexicon.dictionary()
+    codes = np.frombuffer("".join(words).encode("utf-32-le"), "<u4")
+    owner = np.repeat(np.arange(len(words)), [len(word) for word in words])
+    inside = owner[:-1] == owner[1:]
+    weights = counts.numpy()[owner[:-1][inside]]
+    both = np.stack([codes[:-1][inside], codes[1:][inside]])
+    found, places = np.unique(both, return_inverse=True)
+    places = places.reshape(both.shape)
+    order = np.argsort(-np.bincount(places.ravel(), np.tile(weights, 2)), kind="stable")
+    rank = np.argsort(order)
+    return tuple(map(chr, found[order])), rank[places[0]], rank[places[1]], weights
+
+
+def _tally(cells: np.ndarray, size: int, weights=None) -> torch.Tensor:
+    table = np.bincount(cells, weights, minlength=size * size).astype(np.float64)
+    return torch.from_numpy(table).view(size, size)
+
+
+def _described(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return repr(value)
+
+
+def _check_distribution(name: str, value: object, axes: int) -> None:
+    if not isinstance(value, torch.Tensor) or value.dtype != torch.float64:
+        raise TypeError(f"{name}: {_described(value)} is no float64 tensor")
+    if value.ndim < axes or not value.numel():
+        raise ValueError(f"{name}: {_described(value)}, needs {axes} axes with entries")
+    total = value.sum(tuple(range(-axes, 0)))
+    # NaN fails every comparison, and ∞ the sum.
+    if not ((value >= 0).all() and ((total - 1).abs() <= SUM_TOLERANCE).all()):
+        raise ValueError(
+            f"{name}: entries {value.min():g} … {value.max():g} that sum to "
+            f"{total.min():.12g} … {total.max():.12g}; need entries ≥ 0 that sum to 1"
+        )
+
+
+def _check_log_model(value: object, truth: torch.Tensor) -> None:
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        raise TypeError(f"log_model: {_described(value)} is no tensor of logarithms")
+    if value.shape[-2:] != truth.shape[-2:]:
+        raise ValueError(
+            f"log_model: shape {tuple(value.shape)} does not end as truth's, "
+            f"{tuple(truth.shape)}"
+        )
+    total = value.detach().double().logsumexp((-2, -1))
+    if not (total.abs() <= MODEL_TOLERANCE).all():
+        raise ValueError(
+            f"log_model: probabilities sum to {total.min().exp():.9g} … "
+            f"{total.max().exp():.9g}, not to 1"
+        )
+
+
+def _check_ids(ids: object, size: int) -> None:
+    if not isinstance(ids, torch.Tensor) or ids.is_floating_point() or ids.ndim != 1:
+        raise ValueError(f"ids: {_described(ids)} is no tensor of integers (n,)")
+    if not len(ids):
+        raise ValueError("ids: empty, needs at least one")
+    if not -1 <= ids.min() <= ids.max() < size:
+        raise ValueError(f"ids: {ids.min()} … {ids.max()} are not in -1 … {size - 1}")
+
+
+def _documents(path: Path) -> Iterable[str]:
+    if path.suffix == ".zip":
+        return _zipped(path)
+    text = lexicon.decoded(path.read_bytes(), path.name)
+    return text.split("\n") if path.suffix == ".txt" else _reviews(text, path.name)
+
+
+def _zipped(path: Path) -> list[str]:
+    try:
+        with ZipFile(path) as archive:
+            names = sorted(n for n in archive.namelist() if n.endswith(".csv"))
+            tables = {f"{path.name}/{name}": archive.read(name) for name in names}
+    except (BadZipFile, EOFError, OSError, RuntimeError, zlib.error) as error:
+        raise ValueError(f"{path.name}: damaged ({error})") from error
+    return [
+        text
+        for name in tables
+        for text in _reviews(lexicon.decoded(tables[name], name), name)
+    ]
+
+
+def _reviews(text: str, name: str) -> Iterable[str]:
+    """One column of a table: tab-separated without quotes, or comma-separated."""
+    tabs = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    form = tabs if name.endswith(".tsv") else {"strict": True}
+    table = csv.reader(io.StringIO(text, newline=""), **form)
+    try:
+        head = next(table, [])
+        column = next(
+            n for n, title in enumerate(head) if title in ("text_a", "review")
+        )
+        for row in table:
+            if len(row) != len(head):
+                raise csv.Error(f"{len(row)} fields, expected {len(head)}")
+            yield row[column]
+    except StopIteration:
+        raise ValueError(f"{name}, line 1: no column text_a or review") from None
+    except csv.Error as error:
+        raise ValueError(f"{name}, line {table.line_num}: {error}") from error
