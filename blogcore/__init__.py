@@ -7,7 +7,9 @@ evidence                   seeds x conditions -> table, contrasts, records
 training | landscape       the loop, checkpoints | the loss as a function of theta
 objectives                 what is asked of a machine
 networks                   small machines whose parameters carry a leading seed axis
-data                       the world of examples
+sphere | wordvec           random vectors in closed form | drawn and fitted ones
+data | cooccurrence        the world of examples | of word pairs, planted and real
+lexicon                    what jieba brings, and what people judged about words
 runtime                    device, profiles, named random streams, safe writing
 checks                     bad input, said plainly
 

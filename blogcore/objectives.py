@@ -37,6 +37,41 @@ def classification(model: nn.Module, batch: Examples) -> tuple[torch.Tensor, Par
     return loss, {"loss": loss.detach(), "accuracy": hits}
 
 
+def joint_softmax(model: nn.Module, joint: torch.Tensor) -> tuple[torch.Tensor, Parts]:
+    """Cross-entropy −Σ p̃(i,j) log p(i,j) of all word pairs at once, in nats.
+
+    ``model()`` gives the energies (S, N, N), log p = energies − log Σ e^energies over
+    all N² of them; joint p̃ (S, N, N), or (N, N) shared, sums to one.
+    """
+    energies = model()
+    partition = energies.flatten(1).logsumexp(1)
+    loss = partition - (joint * energies).sum((-2, -1))
+    return loss, {"loss": loss.detach()}
+
+
+def negative_sampling(count: float) -> Objective:
+    """Skip-gram with k negative samples, in expectation: no pair is ever drawn.
+
+    −Σ p̃(i,j) log σ(s_ij) − k Σ p̃(i) p̃(j) log σ(−s_ij), s the energies ``model()``
+    (S, N, N), p̃ (S, N, N) or (N, N) the batch, which sums to one. Its unrestricted
+    minimum is s = PMI − log k. Raises ValueError unless k > 0.
+    Source: Mikolov et al. (2013), eq. 4; Levy and Goldberg (2014), eq. 4.
+    """
+    check_number("count", count, 0)
+    if count == 0:
+        raise ValueError("count: 0 negative samples leave nothing to tell apart")
+
+    def objective(model, joint):
+        scores = model()
+        rows, columns = joint.sum(-1, keepdim=True), joint.sum(-2, keepdim=True)
+        positive = joint * F.logsigmoid(scores)
+        negative = count * rows * columns * F.logsigmoid(-scores)
+        loss = -(positive + negative).sum((-2, -1))
+        return loss, {"loss": loss.detach()}
+
+    return objective
+
+
 def flood(objective: Objective, level: Level) -> Objective:
     """L̃ = |L − b| + b: descent while L > b, ascent while L < b.
 
