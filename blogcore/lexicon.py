@@ -113,8 +113,8 @@ def embedding() -> Embedding:
     The file holds 20,941 rows. Row 20,939 has no character; five stand for unknown
     input; 4,907 (among them row 20,939 and four of the five) were never trained: all
     their entries still lie in the ±0.1 of their uniform initialisation, where no
-    trained row stays. All these are left out. Characters come in the file's order,
-    from frequent to rare. Raises RuntimeError for another jieba.
+    trained row stays. All these are left out; what remains is in the file's order.
+    Raises RuntimeError for another jieba.
     Source: ``lac_small/nets.py`` in jieba; Jiao et al. (2018), Chinese lexical analysis
     with a deep bi-GRU-CRF network.
     """
@@ -188,20 +188,23 @@ def decoded(content: bytes, name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _dictionary() -> tuple[tuple[str, ...], np.ndarray, tuple[str, ...]]:
-    rows = [line.split(" ") for line in dict.fromkeys(_lines("dict.txt"))]
-    # A stable sort: ties stay in the file's order.
-    rows.sort(key=lambda row: -int(row[1]))
-    words, counts, tags = zip(*rows, strict=True)
-    return words, np.array(counts, dtype=np.int64), tags
+    fields = " ".join(dict.fromkeys(_lines("dict.txt"))).split(" ")
+    words, counts, tags = fields[::3], np.array(fields[1::3], np.int64), fields[2::3]
+    order = np.argsort(-counts, kind="stable")
+    return _at(order, words), counts[order], _at(order, tags)
 
 
 @lru_cache(maxsize=1)
 def _document_frequencies() -> tuple[tuple[str, ...], np.ndarray]:
-    rows = [line.split(" ") for line in _lines("analyse/idf.txt")]
-    rows.sort(key=lambda row: float(row[1]))
-    words, idf = zip(*rows, strict=True)
-    df = np.rint(DOCUMENTS / np.exp(np.array(idf, dtype=np.float64)))
-    return words, df.astype(np.int64)
+    fields = " ".join(_lines("analyse/idf.txt")).split(" ")
+    words, idf = fields[::2], np.array(fields[1::2], np.float64)
+    df = np.rint(DOCUMENTS / np.exp(idf)).astype(np.int64)
+    order = np.argsort(-df, kind="stable")
+    return _at(order, words), df[order]
+
+
+def _at(order: np.ndarray, texts: list[str]) -> tuple[str, ...]:
+    return tuple([texts[place] for place in order.tolist()])
 
 
 @lru_cache(maxsize=1)
@@ -275,7 +278,7 @@ def _paddle_tensor(content: bytes) -> np.ndarray:
     fields = _varints(content[start : start + max(size, 0)])
     kinds, numbers = fields[::2], fields[1::2]
     # A varint field's key is its number × 8.
-    if any(zeros) or kinds != [8] + [16] * (len(kinds) - 1) or numbers[0] != FLOAT32:
+    if any(zeros) or kinds != [8] + [16] * (len(kinds) - 1) or numbers[:1] != [FLOAT32]:
         raise ValueError(f"content: {content[:32].hex()} … is no header of float32")
     if len(values) != 4 * prod(numbers[1:]):
         raise ValueError(f"content: {len(values)} bytes do not fill {numbers[1:]}")

@@ -1,0 +1,323 @@
+"""What jieba brings is read as it is, and what is not jieba 0.42.1 is refused."""
+
+import math
+import os
+import struct
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import jieba
+import numpy as np
+import pytest
+import torch
+
+from blogcore import lexicon
+from blogcore.lexicon import (
+    analogies,
+    dictionary,
+    document_frequencies,
+    embedding,
+    segment,
+    similarity_tests,
+)
+
+JIEBA = Path(jieba.__file__).parent
+CACHED = ("_dictionary", "_document_frequencies", "_embedding", "_cutter")
+
+
+def forget():
+    for name in CACHED:
+        getattr(lexicon, name).cache_clear()
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A folder in which the lexicon looks for jieba's files instead."""
+    monkeypatch.setattr(lexicon, "_folder", lambda: tmp_path)
+    forget()
+    yield tmp_path
+    forget()
+
+
+def lines_of(name: str) -> list[str]:
+    return (JIEBA / name).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
+def test_dictionary_is_the_file_sorted_by_falling_count():
+    lines = lines_of("dict.txt")
+    assert len(lines) == 349_046
+    (twice,) = (line for line, n in Counter(lines).items() if n > 1)
+    # The second of the two goes.
+    assert lines[1] == lines.pop(lines.index(twice, 2)) == "B超 3 n"
+    lines.sort(key=lambda line: int(line.split(" ")[1]), reverse=True)
+    words, counts, tags = dictionary(least=1)
+    rows = zip(words, counts.tolist(), tags, strict=True)
+    assert [f"{word} {count} {tag}" for word, count, tag in rows] == lines
+    assert len({*words}) == len(words)
+    assert counts.dtype == torch.int64
+
+
+def test_the_cut_drops_the_placeholders_and_nothing_else():
+    everything, found = dictionary(least=1), dictionary()
+    assert found.counts.min() == 4
+    assert len(found.words) == len(found.counts) == len(found.tags) == 149_226
+    assert found.counts.sum() == 59_543_009
+    counts = everything.counts.bincount(minlength=5)[:5].tolist()
+    assert counts == [0, 0, 40_502, 159_317, 12_679]
+    assert everything.words[:149_226] == found.words
+    assert dictionary(883_634).words == ("了",)
+    assert found.words.index("的") == 8
+
+
+def test_a_result_can_be_altered_without_altering_the_next():
+    for read in (dictionary, document_frequencies, embedding):
+        read()[1].zero_()
+        assert read()[1][0].any()
+
+
+def test_document_frequencies_give_back_every_digit_of_the_file():
+    lines, (words, df) = lines_of("analyse/idf.txt"), document_frequencies()
+    assert len(lines) == len(words) == len(df) == 270_132
+    written = [
+        f"{word} {math.log(1_088_899 / count):.12g}"
+        for word, count in zip(words, df.tolist(), strict=True)
+    ]
+    # A stable sort by falling df: ties stay in the order of the file.
+    lines.sort(key=lambda line: float(line.split(" ")[1]))
+    assert written == lines
+
+
+def test_document_frequencies_fall_from_the_most_common_to_one():
+    words, df = document_frequencies()
+    assert (df.dtype, words[0], df[0], df[-1]) == (torch.int64, "的", 449_520, 1)
+    assert (df.diff() <= 0).all()
+    assert (df == 1).sum() == 34_108
+    assert len({*words} & {*dictionary(1).words}) == 248_553
+
+
+def test_embedding_rows_are_those_of_the_file():
+    words, vectors = embedding()
+    assert vectors.shape == (len(words), 128) == (16_033, 128)
+    assert vectors.dtype == torch.float32
+    assert len({*words}) == len(words)
+    assert all(len(word) == 1 for word in words)
+    content = (JIEBA / "lac_small/model_baseline/word_emb").read_bytes()
+    pairs = (line.split("\t") for line in lines_of("lac_small/word.dic"))
+    rows = {word: int(row) for row, word in pairs}
+    for word in (words[0], "李", "大", words[-1]):
+        row = np.frombuffer(content, "<f4", 128, 29 + 512 * rows[word])
+        assert vectors[words.index(word)].tolist() == row.tolist(), word
+
+
+def test_untrained_rows_are_left_out():
+    content = (JIEBA / "lac_small/model_baseline/word_emb").read_bytes()
+    largest = np.abs(np.frombuffer(content, "<f4", offset=29).reshape(-1, 128)).max(1)
+    assert len(largest) == 20_941
+    assert (largest <= 0.1).sum() == 4_907
+    assert not ((largest > 0.1) & (largest < 0.15)).any()
+    assert embedding().vectors.abs().amax(1).min() > 0.15
+
+
+def test_neighbours_in_the_embedding_mean_something():
+    words, vectors = embedding()
+    unit = vectors / vectors.norm(dim=1, keepdim=True)
+    for word, kin in (("三", "二五四"), ("大", "小"), ("狗", "猫")):
+        similar = (unit @ unit[words.index(word)]).topk(len(kin) + 1).indices[1:]
+        assert {words[row] for row in similar} == {*kin}
+
+
+SENTENCES = [
+    "我来到北京清华大学，他来到了网易杭研大厦。",
+    "乌鸦坐飞机\n  小明硕士毕业于中国科学院计算所, 后在日本京都大学深造",
+    "T恤 and 3.14％ of 卡拉OK！？\t",
+    "",
+]
+
+
+def test_segment_cuts_as_jieba_does(tmp_path):
+    reference = jieba.Tokenizer()
+    reference.tmp_dir = str(tmp_path)
+    for text in SENTENCES:
+        assert segment(text) == reference.lcut(text)
+        assert "".join(segment(text)) == text
+
+
+def test_segment_is_private():
+    assert lexicon._cutter() is not jieba.dt
+    segment("结巴")
+    assert not jieba.dt.initialized
+
+
+def test_segment_says_nothing_and_leaves_nothing_behind(tmp_path):
+    code = "from blogcore.lexicon import segment; print(*segment('研究生命起源'))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONUTF8": "1"},
+    )
+    assert done.stdout == "研究 生命 起源\n"
+    assert done.stderr == ""
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("dict.txt", dictionary),
+        ("dict.txt", lambda: segment("结巴")),
+        ("analyse/idf.txt", document_frequencies),
+        ("lac_small/word.dic", embedding),
+        ("lac_small/model_baseline/word_emb", embedding),
+    ],
+)
+def test_another_file_than_that_of_this_version_is_refused(elsewhere, name, read):
+    for needed in lexicon.SHA256:
+        (elsewhere / needed).parent.mkdir(parents=True, exist_ok=True)
+        content = bytearray((JIEBA / needed).read_bytes())
+        if needed == name:
+            content[-2] ^= 1
+        (elsewhere / needed).write_bytes(content)
+    with pytest.raises(RuntimeError) as caught:
+        read()
+    words = str(caught.value)
+    assert words.startswith(f"{name}: sha256 ")
+    assert f"is not {lexicon.SHA256[name]} (jieba 0.42.1's copy)" in words
+
+
+def test_another_version_or_none_is_refused(monkeypatch):
+    forget()
+    monkeypatch.setattr(jieba, "__version__", "0.43")
+    with pytest.raises(RuntimeError, match=r"jieba: 0\.43 is not 0\.42\.1"):
+        segment("结巴")
+    monkeypatch.setattr(lexicon, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match=r"jieba: not installed, .* 0\.42\.1"):
+        dictionary()
+
+
+def test_a_wrong_call_is_refused_by_name():
+    for least in (0, -1, 4.0, True, "4"):
+        with pytest.raises(ValueError, match=f"least: {least!r} is not an integer ≥ 1"):
+            dictionary(least)
+    with pytest.raises(ValueError, match="least: 883635 exceeds 883634"):
+        dictionary(883_635)
+    with pytest.raises(TypeError, match="text: b'x' is not a text"):
+        segment(b"x")
+
+
+def varint(number: int) -> bytes:
+    out = b""
+    while number > 127:
+        out, number = out + bytes([number % 128 + 128]), number // 128
+    return out + bytes([number])
+
+
+def paddle_file(array: np.ndarray, kind=5, versions=(0, 0, 0)) -> bytes:
+    dims = b"".join(b"\x10" + varint(extent) for extent in array.shape)
+    header = struct.pack("<IQI", *versions)
+    description = b"\x08" + varint(kind) + dims
+    return header + struct.pack("<i", len(description)) + description + array.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 5), (1, 127), (128, 2), (20_000, 1, 3)])
+def test_a_paddle_tensor_is_read_back(shape):
+    array = np.random.default_rng(0).normal(size=shape).astype("<f4")
+    found = lexicon._paddle_tensor(paddle_file(array))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, array)
+
+
+def test_a_damaged_paddle_tensor_is_refused():
+    array = np.ones((2, 3), "<f4")
+    whole = paddle_file(array)
+    wrong = [paddle_file(array, kind=6), whole + b"\0", whole[:-1]]
+    wrong += [paddle_file(array, versions=v) for v in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    wrong += [whole[:length] for length in range(len(whole))]
+    wrong += [whole[:16] + struct.pack("<i", -1) + whole[20:]]
+    for content in wrong:
+        with pytest.raises(ValueError, match="content: "):
+            lexicon._paddle_tensor(content)
+
+
+GOOD = {
+    "zh_cwe/240.txt": "\ufeff李白\t诗\t9.2\r\n日本\t书\t0\r\n",
+    "zh_cwe/297.txt": " 钱\t 现金\t4.58\nOPEC\t石油\t2.67\n\n老虎\t虎\t5",
+    "zh_ca8/morphological.txt": ": A\r\n避 避一避 补 补一补\r\n",
+    "zh_ca8/semantic.txt": ": a\n甲 乙 丙 丁\n: b\n一 二 三 四\n五 六 七 八",
+    "zh_cwe/analogy.txt": ": a\n甲\t乙 丙  丁 \n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, content in GOOD.items():
+        path = tmp_path / "wordsim" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode())
+    return tmp_path
+
+
+def test_similarity_tests_are_read(folder):
+    found = similarity_tests(folder)
+    assert list(found) == ["wordsim-240", "wordsim-296"]
+    assert found["wordsim-240"].pairs == (("李白", "诗"), ("日本", "书"))
+    assert found["wordsim-296"].pairs == (("钱", "现金"), ("老虎", "虎"))
+    expected = torch.tensor([4.58, 5], dtype=torch.float64)
+    assert torch.equal(found["wordsim-296"].scores, expected)
+
+
+def test_analogies_are_read(folder):
+    assert analogies(folder) == {
+        "morphological/A": [("避", "避一避", "补", "补一补")],
+        "semantic/a": [("甲", "乙", "丙", "丁")],
+        "semantic/b": [("一", "二", "三", "四"), ("五", "六", "七", "八")],
+        "analogy/a": [("甲", "乙", "丙", "丁")],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("zh_cwe/240.txt", b"a\tb\t1\nc\td\n", r"240.txt, line 2: 'c\td' is not 3 f"),
+        ("zh_cwe/240.txt", b"a\tb\t1\t2", "240.txt, line 1: "),
+        ("zh_cwe/240.txt", b"a\t\t1", "240.txt, line 1: "),
+        ("zh_cwe/297.txt", b"\na\tb\tx", "297.txt, line 2: score 'x' is no number"),
+        ("zh_cwe/297.txt", b"a\tb\tnan", "297.txt, line 1: score 'nan'"),
+        ("zh_cwe/297.txt", b"a\tb\t1\n\xff\tb\t1", "297.txt, line 2: not UTF-8"),
+        ("zh_ca8/semantic.txt", b": a\nb c d", "line 2: 'b c d' is not 4 fields"),
+        ("zh_ca8/semantic.txt", b"a b c d\n: a", "line 1: words before the first"),
+        ("zh_ca8/semantic.txt", b": a b\n", "line 1: ': a b' is not 2 fields"),
+        ("zh_cwe/analogy.txt", b": a\n: b\nc d e f g", "analogy.txt, line 3: "),
+    ],
+)
+def test_a_damaged_list_is_refused_by_file_and_line(folder, name, content, words):
+    (folder / "wordsim" / name).write_bytes(content)
+    with pytest.raises(ValueError) as caught:
+        (similarity_tests if name[-7:-4].isdigit() else analogies)(folder)
+    assert words in str(caught.value)
+
+
+def test_an_absent_list_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"240\.txt"):
+        similarity_tests(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"morphological\.txt"):
+        analogies(tmp_path)
+
+
+@pytest.mark.skipif("BLOGCORE_DATA" not in os.environ, reason="BLOGCORE_DATA not set")
+def test_the_real_judgements_are_read():
+    folder = Path(os.environ["BLOGCORE_DATA"])
+    tests = similarity_tests(folder)
+    assert [len(test.pairs) for test in tests.values()] == [240, 296]
+    assert [test.scores.max().item() for test in tests.values()] == [9.2, 4.98]
+    assert sum(pair == ("钱", "现金") for pair in tests["wordsim-296"].pairs) == 2
+    sections = analogies(folder)
+    sizes = Counter()
+    for name, rows in sections.items():
+        sizes[name.partition("/")[0]] += len(rows)
+    assert sizes == {"morphological": 10_177, "semantic": 7_636, "analogy": 953}
+    assert len(sections) == 11
