@@ -5,15 +5,16 @@ Two independent vectors of length √(βn), uniform in direction, have the inner
 entropies are in nats, dimensions n may be any real number ≥ 1 where no vector is drawn.
 """
 
-from math import ceil, log, log1p, sqrt
+from math import ceil, hypot, log, log1p, pi, sqrt
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import betainc, betaincinv, digamma, gammaln
+from scipy.special import betaincc, betainccinv, digamma, gammaln
 
 from blogcore.checks import check_number
 
-LARGEST_DIMENSION = 1e12
+LARGEST = 1e12  # dimension, and concentration κ, that is computed with
 
 
 def log_partition(n: float, beta: float = 1.0) -> float:
@@ -21,30 +22,33 @@ def log_partition(n: float, beta: float = 1.0) -> float:
 
     = log ₀F₁(n/2; κ²/4) = log[Γ(n/2) (2/κ)^ν I_ν(κ)], ν = n/2 − 1, summed as the power
     series of the Bessel function: its terms are positive, so nothing cancels, and its
-    logarithms neither overflow nor underflow. Raises ValueError for n < 1 or β < 0.
+    logarithms neither overflow nor underflow. Raises ValueError for n < 1, β < 0 or
+    n or κ > 10¹²; so do the two functions below.
     """
-    top, _, weights = _series(n, beta)
-    return top + log(weights.sum()) if top else log1p(weights[1:].sum())
+    series = _series(n, beta)
+    return series.excess + 2 * series.peak + series.log_sum
 
 
 def mean_cosine(n: float, beta: float = 1.0) -> float:
     """E[e^{κ cosθ} cosθ] / E[e^{κ cosθ}] = I_{n/2}(κ) / I_{n/2−1}(κ), κ = βn.
 
-    The mean cosine under the von Mises–Fisher distribution of concentration κ; from
-    the series of ``log_partition``, whose mean exponent is κ times it.
+    The mean cosine under the von Mises–Fisher distribution of concentration κ; in the
+    series of ``log_partition`` the mean of 2k, k the order of a term, is κ times it.
     """
-    _, orders, weights = _series(n, beta)
-    return 2 * float(orders @ weights / weights.sum()) / (beta * n) if beta else 0.0
+    series = _series(n, beta)
+    return 2 * (series.peak + series.shift) / (beta * n) if beta else 0.0
 
 
 def entropy_gap(n: float, beta: float = 1.0) -> float:
     """h_n(β) = log E e^{κ cosθ} − κ E_tilted cosθ = −KL(vMF_n(κ) ‖ uniform) ≤ 0, nats.
 
     What the entropy of a softmax over random vectors lies below the logarithm of the
-    number of its cells, as long as sums may be replaced by means.
+    number of its cells, as long as sums may be replaced by means. What both terms
+    share, twice the order of the largest term, is never added: no digits are lost.
     Source: post 7695, equation for H; h_n there is this with β = 1.
     """
-    return log_partition(n, beta) - beta * n * mean_cosine(n, beta)
+    series = _series(n, beta)
+    return series.excess + series.log_sum - 2 * series.shift
 
 
 def saddle(beta: float = 1.0) -> float:
@@ -53,25 +57,29 @@ def saddle(beta: float = 1.0) -> float:
     c = 2β / (1 + √(1 + 4β²)); 1/φ = 0.618… at β = 1, φ the golden ratio.
     """
     check_number("beta", beta, 0)
-    return 2 * beta / (1 + sqrt(1 + 4 * beta**2))
+    return 2 * beta / (1 + hypot(1, 2 * beta))
 
 
 def slope(beta: float = 1.0) -> float:
-    """a(β) = lim −h_n/n = −½ log(1 − c²): nats a dimension; ½ log φ at β = 1."""
-    return -log1p(-(saddle(beta) ** 2)) / 2
+    """a(β) = lim −h_n/n = −½ log(1 − c²) = ½ log(1 + βc): nats a dimension.
+
+    ½ log φ at β = 1.
+    """
+    return log1p(beta * saddle(beta)) / 2
 
 
 def offset(beta: float = 1.0) -> float:
-    """lim h_n + a(β) n, the constant in h_n = −a n + offset + O(1/n).
+    """lim h_n + a(β) n = −½ log(1 − c⁴) − 2c⁴ / (1 + c²)², c = c(β): h_n = −a n + this.
 
-    ½ log((1 + c²)⁻¹(1 − c²)) − (half the κ-derivative of the same logarithm), derived
-    by Laplace's method; log φ − ¼ log 5 − (3 − √5)/5 at β = 1.
+    Laplace's method at cosθ = c with f = β cosθ + log sinθ, f″ = −(1 + c²)/(1 − c²),
+    and Γ(n/2) / (√π Γ((n−1)/2)) → √(n/2π) gives log E e^{κ cosθ} = n f(c) + g + O(1/n),
+    g = −½ log(1 − c⁴). As h_n is this less its β-derivative times β, the constant is
+    g − β dg/dβ, with β dc/dβ = c (1 − c²)/(1 + c²). The next term is O(1/n);
+    log φ − ¼ log 5 − (3 − √5)/5 at β = 1.
     """
     c = saddle(beta)
-    # log of the prefactor, (1 − c²)^{−½} … (1 + c²)^{−½}, and κ d/dκ of it.
-    prefactor = -log1p(c**2) / 2 - log1p(-(c**2)) / 2
-    steepness = c * (1 - c**2) / (1 + c**2)
-    return prefactor - steepness * (-c / (1 + c**2) + c / (1 - c**2))
+    # 1 / (1 − c⁴) = 1 + βc³ / (1 + c²), since β(1 − c²) = c: exact for c near 0 and 1.
+    return log1p(beta * c**3 / (1 + c**2)) / 2 - 2 * c**4 / (1 + c**2) ** 2
 
 
 def needed_dimension(entropy: float, beta: float = 1.0) -> float:
@@ -102,35 +110,42 @@ def memorising_dimension(count: float, beta: float = 1.0) -> float:
 def cosine_density(cosine: np.ndarray, n: float) -> np.ndarray:
     """p(cosθ) = Γ(n/2) / (√π Γ((n−1)/2)) · (1 − cos²θ)^{(n−3)/2}, −1 < cosθ < 1.
 
-    Raises ValueError for n ≤ 1, where the cosine is ±1 and has no density.
+    Raises ValueError for n ≤ 1, where the cosine is ±1 and has no density, and for
+    other cosines.
     """
     check_number("n", n, 1)
     if n == 1:
         raise ValueError("n: 1 has no density, its cosine is −1 or 1")
-    constant = gammaln(n / 2) - gammaln((n - 1) / 2) - log(np.pi) / 2
+    if not (np.abs(cosine) < 1).all():
+        raise ValueError(f"cosine: {cosine!r} is not between −1 and 1")
+    constant = gammaln(n / 2) - gammaln((n - 1) / 2) - log(pi) / 2
     return np.exp(constant + (n - 3) / 2 * np.log1p(-np.square(cosine)))
 
 
 def cosine_tail(cosine: float, n: float) -> float:
-    """P(cosθ > c) for 0 ≤ c ≤ 1: half a regularised incomplete beta function."""
+    """P(cosθ > c) for 0 ≤ c ≤ 1: cos²θ has the distribution Beta(½, (n−1)/2).
+
+    For n = 1, cosθ being −1 or 1, P(cosθ ≥ c) = ½.
+    """
     check_number("cosine", cosine, 0, 1)
     check_number("n", n, 1)
-    return float(betainc((n - 1) / 2, 0.5, 1 - cosine**2)) / 2 if n > 1 else 0.5
+    return float(betaincc(0.5, (n - 1) / 2, cosine**2)) / 2 if n > 1 else 0.5
 
 
 def cosine_quantile(tail: float, n: float) -> float:
     """The cosine that two random vectors exceed with probability ``tail`` ≤ ½."""
     check_number("tail", tail, 0, 0.5)
     check_number("n", n, 1)
-    return sqrt(1 - betaincinv((n - 1) / 2, 0.5, 2 * tail)) if n > 1 else 1.0
+    return sqrt(betainccinv(0.5, (n - 1) / 2, 2 * tail)) if n > 1 else 1.0
 
 
 def frozen_exponent(n: float, count: float, beta: float = 1.0) -> float:
     """m of the Poisson–Dirichlet weights that a frozen softmax over N cells has.
 
-    Near its largest value the energy E = κ cosθ has exponentially many neighbours:
-    N P(energy > E) ≈ e^{−m (E − E_max)}. With c the cosine of tail 1/N,
-    m = (n − 3) c / (κ (1 − c²)). Frozen where m < 1. Raises ValueError for n ≤ 3.
+    Near its largest value the energy E = κ cosθ has exponentially many neighbours: its
+    density falls as e^{−m (E − E_max)}. With c the cosine that one of N exceeds, in the
+    mean, m = −d log p(c) / (κ dc) = (n − 3) c / (κ (1 − c²)). Frozen where m < 1.
+    Raises ValueError for n ≤ 3, β = 0 or N < 2.
     """
     check_number("count", count, 2)
     check_number("beta", beta, 0)
@@ -143,7 +158,9 @@ def frozen_exponent(n: float, count: float, beta: float = 1.0) -> float:
 def poisson_dirichlet_entropy(exponent: float) -> float:
     """E H = ψ(1) − ψ(1 − m) of Poisson–Dirichlet weights PD(m, 0), in nats.
 
-    And E Σp² = 1 − m. Raises ValueError unless 0 ≤ m < 1. Source: Derrida (1981).
+    And E Σp² = 1 − m: a weight that is drawn with the weights as probabilities has the
+    distribution Beta(1 − m, m), and these are its mean −log and its mean. Raises
+    ValueError unless 0 ≤ m < 1. Source: Derrida (1981); Pitman and Yor (1997).
     """
     check_number("exponent", exponent, 0, 1)
     if exponent == 1:
@@ -151,33 +168,55 @@ def poisson_dirichlet_entropy(exponent: float) -> float:
     return float(digamma(1) - digamma(1 - exponent))
 
 
-def _series(n: float, beta: float) -> tuple[float, np.ndarray, np.ndarray]:
-    """(log of the largest term, k, terms / largest), of Σ (κ²/4)^k / (k! (n/2)_k).
+class _Series(NamedTuple):
+    """The series Σ t_k, t_k = (κ²/4)^k / (k! (n/2)_k), told from its largest.
 
-    Only the orders within twelve standard deviations of the largest term are summed.
+    ``peak`` its order, ``excess`` its logarithm less 2 peak, ``log_sum`` the logarithm
+    of Σ t_k over it, ``shift`` the mean order under the weights t_k, less ``peak``.
     """
-    check_number("n", n, 1)
-    check_number("beta", beta, 0)
+
+    peak: float
+    excess: float
+    log_sum: float
+    shift: float
+
+
+def _series(n: float, beta: float) -> _Series:
+    """Only orders within nine standard deviations of the largest term are summed."""
+    check_number("n", n, 1, LARGEST)
+    check_number("beta", beta, 0, LARGEST / n)
     half, quarter = n / 2, (beta * n / 2) ** 2
     # Successive terms have the ratio quarter / (k (half + k − 1)): one at the peak.
     peak = int(max(0.0, quarter / (half / 2 + sqrt(half**2 / 4 + quarter)) - 1))
-    reach = 40 + ceil(12 * sqrt(peak + 1))
-    orders = np.arange(max(0, peak - reach), peak + reach + 1, dtype=float)
+    reach = 40 + ceil(9 * sqrt(peak * (half + peak) / (half + 2 * peak)))
+    steps = np.arange(-min(peak, reach), reach + 1, dtype=float)
+    orders = peak + steps[1:]
     with np.errstate(divide="ignore"):
-        ratios = np.log(quarter) - np.log(orders[1:]) - np.log(half + orders[1:] - 1)
-    logs = np.concatenate([[0.0], np.cumsum(ratios)])
-    top = int(logs.argmax())
-    return _log_term(half, quarter, orders[top]), orders, np.exp(logs - logs[top])
+        ratios = np.log(quarter / (orders * (half + orders - 1)))
+    # Summed outward from the peak: rounding is least where the weight is.
+    at = min(peak, reach)
+    above, below = np.cumsum(ratios[at:]), -np.cumsum(ratios[:at][::-1])[::-1]
+    weights = np.exp(np.concatenate([below, [0.0], above]))
+    others = float(weights[:at].sum() + weights[at + 1 :].sum())
+    shift = float(steps @ weights) / (1 + others)
+    return _Series(float(peak), _excess(half, quarter, peak), log1p(others), shift)
 
 
-def _log_term(half: float, quarter: float, order: float) -> float:
-    if order == 0:
+def _excess(half: float, quarter: float, k: float) -> float:
+    """log t_k − 2k by Stirling's formula, whose large terms cancel on paper."""
+    if k == 0:
         return 0.0
-    if order <= 10_000:  # a difference of two log-gammas would lose digits
-        k = np.arange(1, order + 1)
-        return float(np.sum(log(quarter) - np.log(k) - np.log(half + k - 1)))
-    rising = gammaln(half + order) - gammaln(half)
-    return float(order * log(quarter) - gammaln(order + 1) - rising)
+    main = k * log(quarter / (k * (half + k))) - (half - 0.5) * log1p(k / half)
+    rest = _stirling(half) - _stirling(k) - _stirling(half + k)
+    return main - log(2 * pi * k) / 2 + rest
+
+
+def _stirling(x: float) -> float:
+    """log Γ(x) − (x − ½) log x + x − ½ log 2π, what Stirling's formula leaves out."""
+    if x < 16:
+        return float(gammaln(x)) - (x - 0.5) * log(x) + x - log(2 * pi) / 2
+    coefficients = (1 / 1188, -1 / 1680, 1 / 1260, -1 / 360, 1 / 12)
+    return float(np.polyval(coefficients, x**-2)) / x
 
 
 def _crossing(left, beta: float) -> float:
@@ -186,6 +225,6 @@ def _crossing(left, beta: float) -> float:
     high = 2.0
     while left(high) > 0:
         high *= 2
-        if high > LARGEST_DIMENSION:
+        if high > LARGEST:
             raise ValueError(f"beta: {beta!r} needs more than 10¹² dimensions")
     return float(brentq(left, high / 2, high, xtol=1e-10))
