@@ -147,6 +147,7 @@ def frozen_exponent(n: float, count: float, beta: float = 1.0) -> float:
     mean, m = −d log p(c) / (κ dc) = (n − 3) c / (κ (1 − c²)). Frozen where m < 1.
     Raises ValueError for n ≤ 3, β = 0 or N < 2.
     """
+    check_number("n", n, 1)
     check_number("count", count, 2)
     check_number("beta", beta, 0)
     if not (n > 3 and beta > 0):

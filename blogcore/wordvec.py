@@ -26,12 +26,12 @@ class Softmax(NamedTuple):
     log_square: torch.Tensor
 
     def entropy(self) -> torch.Tensor:
-        """H = log Z − Σ p·energy, in nats: exact and never negative."""
-        return self.log_partition - self.mean_energy
+        """H = log Z − Σ p·energy, in nats, but for the rounding of log Z; never < 0."""
+        return (self.log_partition - self.mean_energy).clamp(min=0)
 
     def participation(self) -> torch.Tensor:
         """Σ p²: 1/K if the weight is spread over K cells, 1 if it sits in one."""
-        return (self.log_square - 2 * self.log_partition).exp()
+        return (self.log_square - 2 * self.log_partition).clamp(max=0).exp()
 
     def joined(self) -> "Softmax":
         """The softmax over all cells of the distributions along the last axis."""
@@ -63,15 +63,19 @@ def row_softmax(
 ) -> Softmax:
     """The N distributions p(j|i) ∝ e^{⟨u_i, v_j⟩}, exactly, ``block`` rows at a time.
 
-    centre (N, n), context (M, n) → entries (N,). At most block × M energies are held;
-    the largest is subtracted before anything is exponentiated. ``.joined()`` is the
-    joint distribution of the pairs. Raises ValueError for shapes that do not fit, no
-    row, or a value that is not finite.
+    centre (N, n), context (M, n), of one floating type → entries (N,) of that type. No
+    array is larger than block × M, and no more than four such are held; the largest
+    energy is subtracted before anything is exponentiated. ``.joined()`` is the joint
+    distribution of the pairs. Raises ValueError for shapes or types that do not fit, no
+    row, a value that is not finite, or energies that overflow.
     """
     check_integer("block", block, 1)
     _check_vectors(centre, context)
     parts = [_exact(rows @ context.T) for rows in centre.split(block)]
-    return Softmax(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    found = Softmax(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    if not found.log_partition.isfinite().all():
+        raise ValueError("centre: the energies ⟨u_i, v_j⟩ overflow")
+    return found
 
 
 class SkipGram(nn.Module):
@@ -80,7 +84,8 @@ class SkipGram(nn.Module):
     Called, it returns the energies (S, N, N); the objectives ``joint_softmax`` and
     ``negative_sampling`` normalise them. u, v start Gaussian with ⟨u, v⟩ of standard
     deviation ``scale``; a and b start as the logarithms of the marginals (S, N) or (N,)
-    given. Raises ValueError for a dimension < 1 or marginals that are not positive.
+    given. Raises ValueError for a dimension < 1, no generator, or marginals that are
+    not positive or of another shape.
     """
 
     def __init__(
@@ -119,9 +124,11 @@ def pmi(joint: torch.Tensor) -> torch.Tensor:
 
     joint (…, N, M) → the same shape, −∞ where a pair never occurs. A skip-gram with k
     negative samples and enough dimensions ends at pmi − log k. Raises ValueError for
-    entries that are negative or not finite, or a row or column that is all zero.
+    no entries, negative or infinite ones, or a row or column that is all zero.
     Source: Levy and Goldberg (2014), eq. 7 to 11.
     """
+    if joint.ndim < 2 or not joint.numel():
+        raise ValueError(f"joint: shape {tuple(joint.shape)} is not (…, N, M) ≥ 1")
     if not joint.isfinite().all() or (joint < 0).any():
         raise ValueError("joint: holds an entry that is negative or not finite")
     rows, columns = joint.sum(-1, keepdim=True), joint.sum(-2, keepdim=True)
@@ -142,17 +149,24 @@ def _check_vectors(centre: torch.Tensor, context: torch.Tensor) -> None:
     for name, vectors in (("centre", centre), ("context", context)):
         if vectors.ndim != 2 or not len(vectors) or not vectors.shape[1]:
             raise ValueError(f"{name}: shape {tuple(vectors.shape)} is not (N, n) ≥ 1")
+        if not vectors.is_floating_point():
+            raise ValueError(f"{name}: {vectors.dtype} is not a floating type")
         if not vectors.isfinite().all():
             raise ValueError(f"{name}: holds a value that is not finite")
     if centre.shape[1] != context.shape[1]:
         raise ValueError(
             f"context: {context.shape[1]} dimensions, centre has {centre.shape[1]}"
         )
+    if centre.dtype != context.dtype:
+        raise ValueError(f"context: {context.dtype}, but centre is {centre.dtype}")
 
 
 def _log_marginal(name: str, marginal: torch.Tensor, members: int) -> nn.Parameter:
     if not (marginal.isfinite().all() and (marginal > 0).all() and marginal.numel()):
         raise ValueError(f"{name}: needs at least one word, all of them positive")
+    if marginal.ndim not in (1, 2) or marginal.shape[:-1] not in ((), (members,)):
+        shape = tuple(marginal.shape)
+        raise ValueError(f"{name}: shape {shape} is neither (N,) nor ({members}, N)")
     logs = marginal.log().expand(members, -1).to(torch.get_default_dtype())
     return nn.Parameter(logs.contiguous())
 
