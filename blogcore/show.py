@@ -1,9 +1,7 @@
 """What a reader sees of a run: source text, figures, claims tables, verdict boxes."""
 
-import base64
 import html
 import inspect
-import io
 import textwrap
 from collections.abc import Sequence
 from math import floor, isfinite, log10
@@ -12,7 +10,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import HTML, Markdown, display
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from blogcore.claims import Claim
@@ -84,37 +81,6 @@ def dots(axes: Axes, groups: Sequence[tuple[str, Sequence[float]]]) -> None:
         axes.errorbar(e.mean, row - 0.13, xerr=bars, fmt="D", color=color, capsize=3)
     axes.set_yticks(range(len(groups)), [name for name, _ in groups])
     axes.invert_yaxis()
-
-
-def slider(label: str, frames: Sequence[tuple[str, str, Figure]]) -> None:
-    """Figures behind a slider that works without kernel and network.
-
-    ``frames`` are (value shown, alt text, figure); each becomes an SVG inside the page,
-    and moving the slider shows another. Raises ValueError for fewer than two frames or
-    an empty alt text.
-    """
-    alts = [alt for _, alt, _ in frames]
-    if len(alts) < 2 or not all(alt.strip() for alt in alts):
-        raise ValueError(f"frames: need two or more, each with an alt text; got {alts}")
-    images = "".join(
-        f'<img src="{_data_uri(figure)}" alt="{html.escape(alt)}" '
-        f'data-value="{html.escape(value)}"{" hidden" if place else ""}>'
-        for place, (value, alt, figure) in enumerate(frames)
-    )
-    move = (
-        "const box=this.closest('.slider');"
-        "box.querySelectorAll('img').forEach((f,i)=>{f.hidden=i!=this.value;"
-        "if(!f.hidden){box.querySelector('output').value=f.dataset.value;"
-        "this.setAttribute('aria-valuetext',f.dataset.value)}})"
-    )
-    first = html.escape(frames[0][0])
-    control = (
-        f'<label>{html.escape(label)} <input type="range" min="0" '
-        f'max="{len(frames) - 1}" value="0" aria-valuetext="{first}" '
-        f'oninput="{move}"> '
-        f"<output>{first}</output></label>"
-    )
-    display(HTML(f'<div class="slider">{control}{images}</div>'))
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence], otherwise: str) -> None:
@@ -263,10 +229,3 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
     head, body = f"<thead><tr>{head}</tr></thead>", f"<tbody>{body}</tbody>"
     return f'<table class="claims">{head}{body}</table>'
-
-
-def _data_uri(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata=SVG_METADATA, bbox_inches="tight")
-    plt.close(figure)
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -12,6 +12,7 @@ from torch import nn
 from blogcore import (
     data,
     evidence,
+    interactive,
     landscape,
     networks,
     objectives,
@@ -324,8 +325,8 @@ WRONG = {
         ),
         (lambda: show.band(axes(), [0], [[1]], "x", "C0"), "values: shape (1, 1)"),
         (lambda: show.dots(axes(), [("one", [1.0])]), "groups: 'one'"),
-        (lambda: show.slider("x", []), "frames: "),
-        (lambda: show.slider("x", [("1", "", None)] * 2), "frames: "),
+        (lambda: interactive.slider("x", []), "frames: "),
+        (lambda: interactive.slider("x", [("1", "", None)] * 2), "frames: "),
         (lambda: show.source(3), "object"),
     ],
 }
