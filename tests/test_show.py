@@ -6,6 +6,7 @@ import re
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 from IPython.core.interactiveshell import InteractiveShell
 from pages import Fragment
 
@@ -138,11 +139,11 @@ def test_the_closing_table_links_every_claim_to_its_box(shown):
 
 
 def test_a_table_escapes_its_cells_and_says_when_it_has_none(shown):
-    show.table(["GPU", "b"], [["<H100>", 0.5], ["A&B", 1]], "none yet")
+    show.table(["GPU", "b<1"], [["<H100>", 0.5], ["A&B", 1]], "none yet")
     show.table(["GPU", "b"], [], "no run < 1 yet")
     page = Fragment(shown[0][0])
-    assert [cell["data-label"] for cell in page.all("td")] == ["GPU", "b"] * 2
-    assert page.words == "GPUb<H100>0.5A&B1"
+    assert [cell["data-label"] for cell in page.all("td")] == ["GPU", "b<1"] * 2
+    assert page.words == "GPUb<1<H100>0.5A&B1"
     assert shown[1][0] == "<p>no run &lt; 1 yet</p>"
 
 
@@ -167,6 +168,109 @@ def test_what_is_recorded_can_be_saved_and_compared_with_itself(shown, tmp_path)
     path = tmp_path / "tides.json"
     evidence.save_records(path, "tides", [{"profile": "book", "records": records}])
     assert evidence.drift(evidence.load_records(path)[0]["records"], records) == []
+
+
+@pytest.fixture
+def keep(monkeypatch, tmp_path):
+    """Save runs as the records of the chapter "tides", where the report looks."""
+    monkeypatch.setattr(show, "DATA", tmp_path)
+
+    def save(*runs: tuple[str, int, dict]) -> None:
+        content = [{"profile": p, "seed": s, "records": r} for p, s, r in runs]
+        (tmp_path / "records").mkdir(exist_ok=True)
+        evidence.save_records(tmp_path / "records" / "tides.json", "tides", content)
+
+    return save
+
+
+def verdicts(**found: str) -> list[dict]:
+    records = [
+        {"name": f"tides/{name.lower()}", "kind": "verdict", "id": name, "verdict": v}
+        for name, v in found.items()
+    ]
+    return [*records, {"name": "tides/x", "kind": "value", "value": 1.0}]
+
+
+def values(**found: float) -> list[dict]:
+    return [
+        {"name": f"tides/{name}", "kind": "value", "value": value}
+        for name, value in found.items()
+    ]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of a table's head and of its rows."""
+    soup = BeautifulSoup(text, "html.parser")
+    found = [[cell.get_text() for cell in row.select("th, td")] for row in soup("tr")]
+    labels = [[cell["data-label"] for cell in row("td")] for row in soup("tr")[1:]]
+    assert labels == [found[0]] * len(labels)
+    return found
+
+
+def test_the_verdicts_under_other_root_seeds_are_read_from_the_records(shown, keep):
+    report = Report("tides", "smoke", CLAIMS)
+    report.other_seeds(0)
+    keep(("book", 0, verdicts(C1="holds")), ("full", 1, verdicts(C1="holds")))
+    report.other_seeds(0)
+    sentence = "<p>No other root seed is recorded.</p>"
+    assert [text for text, _ in shown] == [sentence] * 2
+    keep(
+        ("book", 0, verdicts(C1="holds", C2a="holds")),
+        ("book", 1, verdicts(C1="undecided", C2a="contradicted")),
+        ("full", 2, verdicts(C1="contradicted")),
+        ("book", 3, verdicts(C1="holds", C9="a claim that was given up")),
+    )
+    report.other_seeds(0)
+    assert rows(shown[-1][0]) == [
+        ["Claim", "root seed 1", "root seed 3"],
+        ["C1", "undecided", "holds"],
+        ["C2a", "contradicted", ""],
+    ]
+
+
+def test_what_the_full_profile_gave_is_one_cell_a_condition(shown, keep):
+    report = Report("tides", "book", CLAIMS)
+    report.recorded("moon", ("noise", "n", "metric"), across="n")
+    three, five = [0.7, 0.72, 0.77], [-1234.0, -1334.0, -1250.0, -1290.0, -1300.0]
+    drawn = {f"moon/0.2/64/loss/{seed}": x for seed, x in enumerate(three)}
+    drawn |= {f"moon/0.2/128/loss/{seed}": x for seed, x in enumerate(five)}
+    alone = {"moon/0.0/128/loss/0": 0.123456, "moon/0.0/128/<hits>/0": -1.0}
+    others = {"moonlight/0.2/64/loss/0": 9.0, "sun/0.2/64/loss/0": 9.0, "c1": 9.0}
+    keep(("book", 0, values(**drawn)))
+    report.recorded("moon", ("noise", "n", "metric"), across="n")
+    sentence = "<p>No run of the full profile is recorded yet.</p>"
+    assert [text for text, _ in shown] == [sentence] * 2
+    more = {f"moon/0.2/64/loss/{seed}": 0.74 for seed in (1000, 1001)}
+    keep(
+        ("full", 0, [*verdicts(C1="holds"), *values(**drawn, **alone, **others)]),
+        ("full", 1, values(**more)),
+    )
+    report.recorded("moon", ("noise", "n", "metric"), across="n")
+    e = interval([*three, 0.74, 0.74])
+    assert rows(shown[-1][0]) == [
+        ["noise", "metric", "n = 64", "n = 128"],
+        ["0.2", "loss", f"0.734 ± {e.high - e.mean:.3f}", "−1282 ± 50"],
+        ["0.0", "loss", "", "0.1235"],
+        ["0.0", "<hits>", "", "−1"],
+    ]
+
+
+def test_columns_that_are_words_need_no_equals_sign(shown, keep):
+    names = ("moon/loss/0", "moon/<i>/0", "moon/loss/1")
+    keep(("full", 0, values(**dict.fromkeys(names, 0.25))))
+    Report("tides", "book", CLAIMS).recorded("moon", ["metric"], across="metric")
+    assert rows(shown[0][0]) == [["loss", "metric = <i>"], ["0.25 ± 0", "0.25"]]
+
+
+def test_recorded_names_must_have_a_part_for_each_head_and_a_seed(shown, keep):
+    report = Report("tides", "book", CLAIMS)
+    with pytest.raises(ValueError, match="across: 'n' is not one of"):
+        report.recorded("moon", ("noise",), across="n")
+    keep(("full", 0, values(**{"moon/0.2/64/0": 1.0})))
+    for heads in (("noise",), ("noise", "n", "metric")):
+        with pytest.raises(ValueError, match=r"heads: .* \['0.2', '64'\] and a seed"):
+            report.recorded("moon", heads, across="noise")
+    assert not shown
 
 
 def test_source_shows_the_packages_own_text(shown):
