@@ -4,7 +4,9 @@ import base64
 import html
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 import matplotlib.pyplot as plt
 from IPython.display import HTML, display
@@ -13,6 +15,8 @@ from matplotlib.figure import Figure
 from blogcore.show import SVG_METADATA
 
 Range = tuple[float, float, float, float]
+# A name in a formula: neither a property (Math.log) nor part of a number (1e5).
+NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 
 
 def slider(label: str, frames: Sequence[tuple[str, str, Figure]]) -> None:
@@ -40,7 +44,7 @@ def slider(label: str, frames: Sequence[tuple[str, str, Figure]]) -> None:
     control = (
         f'<label>{html.escape(label)} <input type="range" min="0" '
         f'max="{len(frames) - 1}" value="0" aria-valuetext="{first}" '
-        f'oninput="{move}"> '
+        f'autocomplete="off" oninput="{move}"> '
         f"<output>{first}</output></label>"
     )
     display(HTML(f'<div class="slider">{control}{images}</div>'))
@@ -54,46 +58,72 @@ def calculator(
     """Sliders, and numbers that the page computes from them, to three digits.
 
     ``inputs`` are (name, label, (least, most, step, start), value shown at the start);
-    ``steps`` maps further names to JavaScript expressions of earlier ones, in order;
+    ``steps`` maps further names to JavaScript expressions of Math and earlier names;
     ``results`` are (label, name, value at the start). Where a step is called as an
     input with ``_shown`` behind it, the input shows that: a slider for N may move log
-    N. Raises ValueError for no input, or a result that is neither input nor step.
+    N. Raises ValueError for no input, a name that is none, taken or unknown, or a start
+    outside its range.
     """
     names = [name for name, *_ in inputs]
+    _check_names(names, steps)
     unknown = [name for _, name, _ in results if name not in {*names, *steps}]
-    if unknown or not names:
-        raise ValueError(f"results: {unknown} are none of {[*names, *steps]}")
+    if unknown:
+        raise ValueError(f"results: {unknown} are not among {[*names, *steps]}")
     rows = [_control(*control) for control in inputs]
     rows += [
-        f"<p>{html.escape(label)} {_output(name, value)}</p>"
+        f"<p><span>{html.escape(label)}</span> {_output(name, value)}</p>"
         for label, name, value in results
     ]
     script = html.escape(_recompute(names, steps))
     display(HTML(f'<div class="calculator" oninput="{script}">{"".join(rows)}</div>'))
 
 
+def _check_names(names: Sequence[str], steps: Mapping[str, str]) -> None:
+    known = {"Math"}
+    for name in [*names, *steps]:
+        if not name.isidentifier() or name in known:
+            raise ValueError(f"inputs, steps: {name!r} is no name, or taken")
+        unknown = set(NAME.findall(steps.get(name, ""))) - known
+        if unknown:
+            raise ValueError(f"steps: {name!r} needs {sorted(unknown)} before it")
+        known.add(name)
+    if not names:
+        raise ValueError("inputs: there are none")
+
+
 def _control(name: str, label: str, bounds: Range, shown: float) -> str:
     least, most, step, start = bounds
+    if not least <= start <= most or step <= 0:
+        raise ValueError(f"inputs: {name!r} has the range and start {bounds}")
     return (
-        f'<label>{html.escape(label)} <input type="range" name="{name}" '
-        f'min="{least:g}" max="{most:g}" step="{step:g}" value="{start:g}"> '
+        f'<label><span>{html.escape(label)}</span> <input type="range" name="{name}" '
+        f'min="{least:g}" max="{most:g}" step="{step:g}" value="{start:g}" '
+        f'autocomplete="off" aria-valuetext="{_three_digits(shown)}"> '
         f"{_output(name, shown)}</label>"
     )
 
 
 def _output(name: str, value: float) -> str:
-    return f'<output data-of="{name}">{float(f"{value:.3g}"):,g}</output>'
+    return f'<output data-of="{name}">{_three_digits(value)}</output>'
+
+
+def _three_digits(value: float) -> str:
+    """As the browser writes it: 1e6 is 1,000,000, and no digit is a filling nought."""
+    number = Decimal(f"{value:.3g}").normalize()
+    return f"{number:,f}".replace("-", "−")
 
 
 def _recompute(names: Sequence[str], steps: Mapping[str, str]) -> str:
-    declared = "".join(f"const {name}={text};" for name, text in steps.items())
+    """JavaScript for the box: read the sliders, take the steps, write every output."""
+    taken = "".join(f"const {name}={text};" for name, text in steps.items())
     return (
-        f"const box=this,[{','.join(names)}]={json.dumps(list(names))}"
-        ".map(n=>+box.querySelector(`[name=${n}]`).value);"
-        f"{declared}const all={{{','.join([*names, *steps])}}};"
+        "const box=this,all="
+        f"(({','.join(names)})=>{{{taken}return {{{','.join([*names, *steps])}}}}})"
+        f"(...{json.dumps(list(names))}.map(n=>+box.querySelector(`[name=${{n}}]`).value));"
         "box.querySelectorAll('output').forEach(o=>{"
-        "const v=all[o.dataset.of+'_shown']??all[o.dataset.of];"
-        "o.value=v.toLocaleString('en',{maximumSignificantDigits:3})})"
+        "const name=o.dataset.of,v=all[name+'_shown']??all[name];"
+        "o.value=v.toLocaleString('en',{maximumSignificantDigits:3}).replace('-','−');"
+        "box.querySelector(`[name=${name}]`)?.setAttribute('aria-valuetext',o.value)})"
     )
 
 

@@ -6,13 +6,16 @@ import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from math import log
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import axe_playwright_python
 import pytest
-from pages import CHAPTERS, PAGES
+from pages import CHAPTERS, PAGES, ROOT
 from playwright.sync_api import sync_playwright
+
+from blogcore import interactive, sphere
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
@@ -42,6 +45,24 @@ PRUNE = """() => {
     seen.add(token.className);
   }
 }"""
+# Chapters with a calculator; and what the calculator of our test computes, the number
+# of dimensions at which random vectors have lost 2 log N of entropy, in two terms.
+CALCULATING = [
+    name
+    for name in CHAPTERS
+    if "interactive.calculator(" in (ROOT / f"{name}.ipynb").read_text("utf-8")
+]
+THRESHOLD = {
+    "N": "10**x",
+    "x_shown": "N",
+    "beta": "2**y",
+    "y_shown": "beta",
+    "c": "2*beta/(1+Math.sqrt(1+4*beta*beta))",
+    "slope": "Math.log(1+beta*c)/2",
+    "offset": "-Math.log(1-c**4)/2-2*c**4/(1+c*c)**2",
+    "needed": "Math.max(1,(2*Math.log(N)+offset)/slope)",
+}
+NUMBER = re.compile(r"−?[\d,]+(\.\d+)?")
 HAN = re.compile(r"[\u4e00-\u9fff]{2,}")
 
 pytestmark = pytest.mark.browser
@@ -148,6 +169,59 @@ def test_sliders_move(visit):
                 frames
             ] * 3
     assert moved >= 2
+
+
+def written(box) -> list[str]:
+    """What a calculator's outputs say: its settings, then its results."""
+    return box.locator("output").all_inner_texts()
+
+
+@pytest.mark.parametrize("name", CALCULATING)
+def test_calculators_of_the_chapters_recompute(visit, name):
+    boxes = visit(name).locator(".calculator").all()
+    assert boxes
+    for box in boxes:
+        start = written(box)
+        box.dispatch_event("input")
+        assert written(box) == start, "not what the page itself computes at the start"
+        knobs = box.locator("input[type=range]").all()
+        for place, knob in enumerate(knobs):
+            knob.press("Home")
+            low = written(box)
+            knob.press("End")
+            high = written(box)
+            assert knob.get_attribute("aria-valuetext") == high[place] != low[place]
+            assert high[len(knobs) :] != low[len(knobs) :]
+            assert all(NUMBER.fullmatch(text) for text in [*low, *high]), (low, high)
+
+
+def test_a_calculator_agrees_with_python(browser, shown):
+    inputs = [("x", "N", (2, 8, 0.5, 5), 1e5), ("y", "β", (-2, 2, 1, 0), 1)]
+    at_start = 2 * log(1e5) + sphere.offset()
+    results = [("dimensions:", "needed", at_start / sphere.slope())]
+    interactive.calculator(inputs, THRESHOLD, results)
+    page, faults = browser.new_page(), []
+    watch(page, "about:", faults)
+    page.set_content(shown[0][0])
+    box = page.locator(".calculator")
+    first = written(box)
+    box.dispatch_event("input")
+    assert written(box) == first == ["100,000", "1", "95.4"]
+    for x, y in [(2, 0), (8, 0), (5, -2), (3.5, -1), (6, 1), (2, 2), (8, 2)]:
+        box.locator("[name=x]").fill(str(x))
+        box.locator("[name=y]").fill(str(y))
+        *_, needed = (float(text.replace(",", "")) for text in written(box))
+        entropy, beta = 2 * log(10**x), 2.0**y
+        two_terms = (entropy + sphere.offset(beta)) / sphere.slope(beta)
+        assert needed == pytest.approx(max(1, two_terms), rel=0.005)
+        assert needed == pytest.approx(sphere.needed_dimension(entropy, beta), rel=0.03)
+    assert written(box)[:2] == ["100,000,000", "4"]
+    spoken = [
+        knob.get_attribute("aria-valuetext") for knob in box.locator("input").all()
+    ]
+    assert spoken == ["100,000,000", "4"]
+    page.close()
+    assert faults == []
 
 
 @pytest.mark.parametrize("place", ["file", "http"])
