@@ -1,23 +1,31 @@
 """The code of the full profile runs, on a handful of images and a narrow network."""
 
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import nbformat
 import pytest
 import torch
+from pages import Fragment
 
-from blogcore import networks
+from blogcore import data, evidence, networks, show
 from blogcore.data import Examples
 from blogcore.freshness import code_cells, text
+from blogcore.runtime import seeds
 
 CHAPTERS = Path(__file__).parents[1] / "chapters"
 
 
+@pytest.fixture(scope="module")
+def cells() -> list:
+    """The code cells of the Flooding chapter."""
+    return code_cells(nbformat.read(CHAPTERS / "flooding.ipynb", as_version=4))
+
+
 @pytest.fixture
-def flooding() -> dict:
+def flooding(cells) -> dict:
     """What the Flooding chapter's imports and its CIFAR-10 cell define."""
-    cells = code_cells(nbformat.read(CHAPTERS / "flooding.ipynb", as_version=4))
     scope: dict = {}
     for cell in cells:
         if text(cell).startswith("import ") or "def cifar_run" in text(cell):
@@ -40,3 +48,42 @@ def test_a_cifar_run_gives_finite_scores_and_repeats(flooding, monkeypatch):
     assert set(first) == {"loss", "accuracy", "train_loss"}
     assert all(0 <= value < 20 for value in first.values())
     assert first["accuracy"] <= 1
+
+
+def test_what_a_full_run_records_is_what_the_next_page_shows(
+    cells, flooding, shown, monkeypatch, tmp_path
+):
+    """Three seeds an arm go in, one row an arm with means and intervals comes out."""
+    (cell,) = (text(c) for c in cells if 'report.recorded("cifar"' in text(c))
+    monkeypatch.setattr(show, "DATA", tmp_path)
+    monkeypatch.setenv("BLOGCORE_DATA", str(tmp_path))
+    empty = Examples(torch.zeros(0), torch.zeros(0))
+    monkeypatch.setattr(data, "cifar10", lambda folder: (empty, empty))
+    report = show.Report("flooding", "full", [])
+    scope = flooding | {"PROFILE": "full", "SEED": 2, "DEVICE": "cpu", "report": report}
+    scope["cifar_run"] = lambda noise, level, seed, sets: {
+        "loss": level + 0.01 * (seed % 3),
+        "accuracy": 0.75,
+    }
+    exec(cell, scope)
+    assert shown.pop()[0] == "<p>No run of the full profile is recorded yet.</p>"
+    records = {
+        meta["scrapbook"]["name"]: {"kind": "value", "value": float(*texts.values())}
+        for texts, meta in shown
+    }
+    arms = [(0.2, 0.0), (0.2, 0.5), (0.2, 0.94), (0.0, 0.0), (0.0, 0.5)]
+    assert list(records) == [
+        f"flooding/cifar/{noise}/{level}/{metric}/{seed}"
+        for (noise, level), seed in product(arms, seeds(2, 3))
+        for metric in ("loss", "accuracy")
+    ]
+    (tmp_path / "records").mkdir()
+    rows = [{"name": name, **record} for name, record in records.items()]
+    run = {"profile": "full", "seed": 2, "records": rows}
+    path = tmp_path / "records" / "flooding.json"
+    evidence.save_records(path, "flooding", [run])
+    exec(cell, scope | {"PROFILE": "smoke"})
+    table = Fragment(shown[-1][0])
+    assert len(table.all("th")) == 4
+    assert len(table.all("tr")) == 1 + len(arms)
+    assert table.words.startswith("noiselevellossaccuracy0.20.00.010 ± 0.0250.75 ± 0")
