@@ -65,7 +65,9 @@ def dictionary_pairs(size: int) -> CharacterPairs:
 
     Every adjacent pair in a word counts as often as the word occurs; words counted
     fewer than four times are left out. The characters are the ``size`` most frequent as
-    members of a pair (ties by code point). Raises ValueError if there are not so many.
+    members of a pair (ties by code point): of 5,705 characters with 134,737 distinct
+    pairs and 38,656,235 occurrences, 80 % of which lie within the first thousand.
+    Raises ValueError if there are not so many.
     """
     check_integer("size", size, 1)
     characters, firsts, seconds, counts = _pairs_in_words()
@@ -194,9 +196,7 @@ def divergence(truth: torch.Tensor, log_model: torch.Tensor) -> torch.Tensor:
     _check_log_model(log_model, truth)
     seen = truth > 0
     # 0 · ∞ would be NaN, in the value or in the gradient.
-    excess = torch.where(seen, truth, 1).log() - torch.where(
-        seen, log_model.double(), 0
-    )
+    excess = torch.where(seen, truth, 1).log() - torch.where(seen, log_model, 0)
     return (truth * excess).sum((-2, -1))
 
 
@@ -309,7 +309,7 @@ def _reviews(text: str, name: str) -> Iterable[str]:
     """One column of a table: tab-separated without quotes, or comma-separated."""
     tabs = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     form = tabs if name.endswith(".tsv") else {"strict": True}
-    table = csv.reader(io.StringIO(text, newline=""), **form)
+    table = csv.reader(io.StringIO(text), **form)
     try:
         head = next(table, [])
         column = next(

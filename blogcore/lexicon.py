@@ -274,8 +274,7 @@ def _paddle_tensor(content: bytes) -> np.ndarray:
     if len(content) < start:
         raise ValueError(f"content: {len(content)} bytes are less than a header")
     *zeros, size = struct.unpack_from("<IQIi", content)
-    values = content[start + max(size, 0) :]
-    fields = _varints(content[start : start + max(size, 0)])
+    fields, values = _varints(content[start : start + size]), content[start + size :]
     kinds, numbers = fields[::2], fields[1::2]
     # A varint field's key is its number × 8.
     if any(zeros) or kinds != [8] + [16] * (len(kinds) - 1) or numbers[:1] != [FLOAT32]:

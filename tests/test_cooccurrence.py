@@ -261,7 +261,7 @@ def test_the_gradient_of_the_divergence_reaches_the_model():
     assert torch.equal(scores.grad, 0.25 - HALF.flatten())
 
 
-TRAIN = 'label\ttext_a\n1\t一"甲\n0\t二\n'
+TRAIN = 'label\ttext_a\n1\t"一"甲\n0\t二\n'
 HOTEL = '\ufefflabel,review\r\n1,"三,""乙"""\r\n0,二\r\n1, \r\n'
 SHOP = 'cat,label,review\n书,1,"四\n丙"\n\n'
 
@@ -293,7 +293,7 @@ def folder(tmp_path):
 
 
 def test_chinese_text_is_read_from_every_format_once(folder):
-    expected = ["零", "五", "六", '一"甲', "二", '三,"乙"', "四\n丙"]
+    expected = ["零", "五", "六", '"一"甲', "二", '三,"乙"', "四\n丙"]
     assert chinese_text(folder) == expected
 
 
@@ -350,6 +350,22 @@ def test_a_damaged_archive_is_refused_wherever_it_is_cut(folder):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"shop\.zip: damaged"):
             chinese_text(folder)
+
+
+def test_a_flipped_bit_in_an_archive_is_refused_or_does_no_harm(tmp_path):
+    path, whole = tmp_path / "shop.zip", GOOD["sophonplus/shop.zip"]
+    refusals = []
+    for place in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            # Without the text if it hits the name, but never another text.
+            assert list(cooccurrence._documents(path)) in (["四\n丙"], [])
+        except ValueError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 2 * len(whole)
+    assert {refusal[:17] for refusal in refusals} == {"shop.zip: damaged"}
 
 
 @pytest.mark.skipif("BLOGCORE_DATA" not in os.environ, reason="BLOGCORE_DATA not set")

@@ -81,7 +81,7 @@ def test_document_frequencies_give_back_every_digit_of_the_file():
     lines, (words, df) = lines_of("analyse/idf.txt"), document_frequencies()
     assert len(lines) == len(words) == len(df) == 270_132
     written = [
-        f"{word} {math.log(1_088_899 / count):.12g}"
+        f"{word} {math.log(lexicon.DOCUMENTS / count):.12g}"
         for word, count in zip(words, df.tolist(), strict=True)
     ]
     # A stable sort by falling df: ties stay in the order of the file.
@@ -189,9 +189,13 @@ def test_another_file_than_that_of_this_version_is_refused(elsewhere, name, read
     assert f"is not {lexicon.SHA256[name]} (jieba 0.42.1's copy)" in words
 
 
-def test_another_version_or_none_is_refused(monkeypatch):
+def test_another_version_or_none_is_refused(tmp_path, monkeypatch):
+    # As jieba's own source does where it is compiled, this one warns.
+    other = "import warnings; warnings.warn('escape'); __version__ = '0.43'"
+    (tmp_path / "jieba.py").write_text(other, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "jieba")
     forget()
-    monkeypatch.setattr(jieba, "__version__", "0.43")
     with pytest.raises(RuntimeError, match=r"jieba: 0\.43 is not 0\.42\.1"):
         segment("结巴")
     monkeypatch.setattr(lexicon, "find_spec", lambda name: None)
