@@ -31,7 +31,7 @@ class Softmax(NamedTuple):
 
     def participation(self) -> torch.Tensor:
         """Σ p²: 1/K if the weight is spread over K cells, 1 if it sits in one."""
-        return (self.log_square - 2 * self.log_partition).clamp(max=0).exp()
+        return (self.log_square - 2 * self.log_partition).exp()
 
     def joined(self) -> "Softmax":
         """The softmax over all cells of the distributions along the last axis."""

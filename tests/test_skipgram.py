@@ -70,8 +70,12 @@ def test_the_biases_start_at_the_logarithms_of_the_marginals():
     for member in range(2):
         assert torch.equal(shared.centre_bias[member], shared.centre_bias[0])
         assert torch.equal(shared.centre_bias[member], model.centre_bias[0])
-    shared.centre_bias.data[0] += 1
-    assert not torch.equal(shared.centre_bias[0], shared.centre_bias[1])
+    even = torch.full((4,), 0.25)  # of the default type: nothing has to be converted
+    apart = SkipGram(even, even, 3, [stream(seed, "init") for seed in range(2)])
+    with torch.no_grad():
+        apart.centre_bias[0] += 1
+    assert not torch.equal(apart.centre_bias[0], apart.centre_bias[1])
+    assert torch.equal(even, torch.full((4,), 0.25))
 
 
 @pytest.mark.parametrize("scale", [0.25, 2.0])
