@@ -1,4 +1,4 @@
-"""Many seeds at once against a loop over them, and what a gradient penalty costs.
+"""Many seeds at once against a loop, what a gradient penalty and a softmax cost.
 
 Run as ``python -m tests.benchmarks`` with an idle machine. Every figure is a ratio of
 medians of alternating runs (A B A B …), with the range of the pairwise ratios.
@@ -12,12 +12,13 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from statistics import median
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from blogcore.data import Batches, Examples, full_batch, shuffled
 from blogcore.networks import mlp, normalised_relu, tanh
@@ -26,9 +27,11 @@ from blogcore.objectives import (
     finite_difference_penalty,
     flood,
     gradient_penalty,
+    joint_softmax,
 )
 from blogcore.runtime import stream
 from blogcore.training import train
+from blogcore.wordvec import SkipGram, Softmax, on_sphere, row_softmax
 
 Work = Callable[[], object]
 OPTIMIZERS = {
@@ -166,9 +169,63 @@ def growth(steps: int) -> None:
     report(f"steps {steps} → {2 * steps}", *found)
 
 
+def naive_softmax(centre: torch.Tensor, context: torch.Tensor) -> Softmax:
+    """All N × M energies at once, each of the three sums from its own softmax."""
+    energies = centre @ context.T
+    shares = energies.softmax(-1)
+    mean = (shares * energies).sum(-1)
+    return Softmax(energies.logsumexp(-1), mean, (2 * energies).logsumexp(-1))
+
+
+def peak_memory(work: Work) -> int:
+    """Bytes that torch holds at most while it works, beyond what it held before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        work()
+    changes = [
+        e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"
+    ]
+    return max(accumulate(e.nbytes() for e in sorted(changes, key=start_of)))
+
+
+def start_of(event) -> int:
+    return event.start_ns()
+
+
+def words() -> None:
+    """Softmaxes over drawn vectors by blocks, and skip-grams of many seeds at once."""
+    report("\nall energies at once / by blocks, n=64", "time", "memory", "target")
+    for count in (512, 1024, 2048, 4096):
+        pair = [on_sphere(count, 64, stream(0, name)) for name in "uv"]
+        works = partial(naive_softmax, *pair), partial(row_softmax, *pair)
+        held = peak_memory(works[0]) / peak_memory(works[1])
+        goal = ["memory ≥ 4"] if count == 4096 else []
+        report(f"N={count}", *ratios(*works), f"{held:5.2f}", *goal)
+
+
+def skip_grams(steps: int) -> None:
+    """The time of one seed after the other over that of one run."""
+    report("\nskip-grams: loop / one run, n=16")
+    for words, count in ((64, 5), (64, 20), (256, 5)):
+        joint = torch.full((words, words), 1 / words**2)
+        even = joint.sum(1)
+
+        def fit(seeds, joint=joint, even=even):
+            model = SkipGram(even, even, 16, [stream(s, "init") for s in seeds])
+            moves = torch.optim.Adam(model.parameters(), lr=0.1, fused=True)
+            return train(model, lambda _: joint, joint_softmax, moves, steps)
+
+        def loop(count=count, fit=fit):
+            return [fit([seed]) for seed in range(count)]
+
+        found = ratios(loop, partial(fit, range(count)))
+        report(f"N={words}, S={count}", *found)
+
+
 if __name__ == "__main__":
     length = int(sys.argv[1]) if len(sys.argv) > 1 else 30
     print(f"torch {torch.__version__}, one thread, {length} steps a run")
     populations(length)
     penalties(length)
     growth(length)
+    words()
+    skip_grams(length)
