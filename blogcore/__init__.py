@@ -6,8 +6,13 @@ claims                     what was predicted, and the verdict on it
 evidence                   seeds x conditions -> table, contrasts, records
 training | landscape       the loop, checkpoints | the loss as a function of theta
 objectives                 what is asked of a machine
+pretraining | pretrained   what is asked of a language model | weights of others
 networks                   small machines whose parameters carry a leading seed axis
+encoder                    text encoders: BERT, T-TA, their heads
+blocks                     attention, feed-forward, stacks: the algebra of blocks
 data                       the world of examples
+corpus | tokens            languages whose probabilities are known | text to ids
+lexicon                    the files that jieba ships
 runtime                    device, profiles, named random streams, safe writing
 checks                     bad input, said plainly
 
