@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from blogcore.checks import check_integer, check_number
+from blogcore.lexicon import tagging_model
 
 
 class Sequences(NamedTuple):
@@ -101,7 +102,7 @@ class HiddenMarkov:
 
     def _evidence(self, ids, seen) -> torch.Tensor:
         """p(x_t | z) of what is seen, 1 of what is not: (N, T, S)."""
-        check_ids(ids, self.emission.shape[1])
+        _check_ids(ids, self.emission.shape[1])
         evidence = self.emission.T[ids]
         if seen is None:
             return evidence
@@ -153,16 +154,74 @@ def random_markov(
     check_integer("vocabulary", vocabulary, 1)
     check_number("transition", transition, 1e-3)
     check_number("emission", emission, 1e-3)
-    seed = torch.randint(2**62, (), generator=generator).item()
-    dice = np.random.default_rng(seed)  # torch's Dirichlet takes no generator
     return HiddenMarkov(
         torch.full((states,), 1 / states, dtype=torch.float64),
-        torch.from_numpy(dice.dirichlet([transition] * states, states)),
-        torch.from_numpy(dice.dirichlet([emission] * vocabulary, states)),
+        _dirichlet(transition, states, states, generator),
+        _dirichlet(emission, states, vocabulary, generator),
     )
 
 
-def check_ids(ids: torch.Tensor, vocabulary: int) -> None:
+@dataclass(frozen=True, eq=False)
+class PseudoChinese:
+    """Characters from a tagging model: the hidden states are parts of words.
+
+    A state is (B, M, E or S; part of speech): begin, middle, end, or single character.
+    """
+
+    language: HiddenMarkov
+    characters: tuple[str, ...]
+    states: tuple[tuple[str, str], ...]
+
+    def starts(self, sequences: Sequences) -> torch.Tensor:
+        """Where a word begins: (N, T), True at B and S."""
+        begins = torch.tensor([position in "BS" for position, _ in self.states])
+        return begins[sequences.states]
+
+    def words(self, sequences: Sequences) -> list[list[tuple[str, str]]]:
+        """Each sequence as (word, part of speech); the last word may be cut off."""
+        texts: list[list[tuple[str, str]]] = []
+        for ids, states in zip(*(part.tolist() for part in sequences), strict=True):
+            texts.append([])
+            for character, state in zip(ids, states, strict=True):
+                position, tag = self.states[state]
+                before = "" if position in "BS" else texts[-1].pop()[0]
+                texts[-1].append((before + self.characters[character], tag))
+        return texts
+
+
+def pseudo_chinese() -> PseudoChinese:
+    """The language of jieba.posseg's model, with its true word boundaries and tags.
+
+    Its emissions are renormalised: a character's simplified and traditional form get
+    equal shares. Raises RuntimeError if the installed jieba is not the expected one.
+    """
+    model = tagging_model()
+    tables = (model.start, model.transition, model.emission)
+    language = HiddenMarkov(*(_scaled(torch.from_numpy(table)) for table in tables))
+    return PseudoChinese(language, model.characters, model.states)
+
+
+def pointer_chase(
+    count: int, size: int, hops: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Rows [s, π(0), …, π(size − 1), πᵏ(s)] with k = ``hops``: ids (N, size + 2).
+
+    π is one cycle through all places, so that πᵏ(s), with s alone known, is uniform
+    over the ``size`` − 1 others. In a uniform permutation it would be s itself with
+    probability d/size, where d counts the divisors of k.
+    """
+    check_integer("count", count, 1)
+    check_integer("size", size, 2)
+    check_integer("hops", hops, 1)
+    if hops >= size:
+        raise ValueError(f"hops: {hops} are not in 1 … {size - 1}: π has period {size}")
+    cycle = torch.rand(count, size, generator=generator).argsort(1)
+    pointers = torch.empty_like(cycle).scatter_(1, cycle, cycle.roll(-1, 1))
+    # The order is uniform, so its first place is a uniform s.
+    return torch.cat([cycle[:, :1], pointers, cycle[:, hops, None]], 1)
+
+
+def _check_ids(ids: torch.Tensor, vocabulary: int) -> None:
     """Raise ValueError unless ids are int64 (N, T), not empty, below vocabulary."""
     if ids.dtype != torch.int64 or ids.ndim != 2 or not ids.numel():
         raise ValueError(
@@ -177,12 +236,19 @@ def check_ids(ids: torch.Tensor, vocabulary: int) -> None:
 def _check_rows(name: str, table: torch.Tensor, ndim: int) -> None:
     if table.ndim != ndim or not table.numel():
         raise ValueError(f"{name}: shape {tuple(table.shape)} has not {ndim} axes")
-    if not (table.isfinite().all() and table.min() >= 0 and table.max() <= 1):
+    if not (table.isfinite().all() and 0 <= table.min() <= table.max() <= 1 + 1e-9):
         raise ValueError(f"{name}: {table.min()} … {table.max()} are not in 0 … 1")
     sums = table.sum(-1)
     worst = sums.flatten()[(sums - 1).abs().argmax()].item()
     if abs(worst - 1) > 1e-9:
         raise ValueError(f"{name}: a row sums to {worst}, not to 1")
+
+
+def _dirichlet(concentration: float, rows: int, size: int, generator) -> torch.Tensor:
+    """Rows ~ Dirichlet(concentration, …), by NumPy: torch's takes no generator."""
+    seed = torch.randint(2**62, (), generator=generator).item()
+    drawn = np.random.default_rng(seed).dirichlet([concentration] * size, rows)
+    return torch.from_numpy(drawn)
 
 
 def _draw(odds: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
