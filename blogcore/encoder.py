@@ -54,8 +54,9 @@ class Embedding(nn.Module):
                 f"one text and a length of 1 … {longest}"
             )
         if segments is not None:
-            count = 0 if self.segments is None else self.segments.num_embeddings
-            _check_ids("segments", segments, count)
+            if self.segments is None:
+                raise ValueError("segments: given, but the config has segments = 0")
+            _check_ids("segments", segments, self.segments.num_embeddings)
             if segments.shape != ids.shape:
                 raise ValueError(
                     f"segments: shape {tuple(segments.shape)} is not that of ids, "
@@ -138,18 +139,21 @@ class TextAutoencoder(nn.Module):
         return self.embedding.placed(q0.expand(*ids.shape, -1), segments)
 
 
+def masked_language_bert(config: EncoderConfig) -> Bert:
+    """BERT with its masked-language head, as torch initialises its parts."""
+    embedding = Embedding(config)
+    blocks = Stack(Block(config) for _ in range(config.layers))
+    return Bert(embedding, blocks, MaskedLanguageHead(config, embedding.tokens))
+
+
 def bert(config: EncoderConfig, generator: torch.Generator) -> Bert:
-    """BERT with its masked-language head, initialised from the generator.
+    """BERT with its masked-language head, initialised from the generator alone.
 
     109,514,298 parameters for the default shape and 30,522 tokens. Source: Devlin et
     al. (2019).
     """
-    with torch.device("meta"):
-        embedding = Embedding(config)
-        head = MaskedLanguageHead(config, embedding.tokens)
-        model = Bert(
-            embedding, Stack(Block(config) for _ in range(config.layers)), head
-        )
+    with torch.device("meta"):  # torch's own initialisation would cost time and draws
+        model = masked_language_bert(config)
     return initialise(model.to_empty(device="cpu"), generator)
 
 

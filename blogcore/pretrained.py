@@ -9,10 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from blogcore.blocks import Block, EncoderConfig, Stack
-from blogcore.encoder import Bert, Embedding, MaskedLanguageHead, Pooler
+from blogcore.blocks import EncoderConfig
+from blogcore.encoder import Bert, Pooler, masked_language_bert
 
-# The names of our parts, and Hugging Face's for the same.
+# The names of our parts, and Hugging Face's for the same; replaced in this order.
 NAMES = {
     "embedding.tokens.": "embeddings.word_embeddings.",
     "embedding.positions.": "embeddings.position_embeddings.",
@@ -28,6 +28,7 @@ NAMES = {
     ".feed_forward.output.": ".output.dense.",
     ".feed_forward.norm.": ".output.LayerNorm.",
 }
+POOLER = {"head.dense.": "pooler.dense."}
 LANGUAGE = {
     "head.dense.": "cls.predictions.transform.dense.",
     "head.norm.": "cls.predictions.transform.LayerNorm.",
@@ -35,7 +36,7 @@ LANGUAGE = {
 }
 # architecture: (where its head's tensors stand, their names)
 HEADS = {
-    "BertModel": ("pooler.", {"head.dense.": "pooler.dense."}),
+    "BertModel": ("pooler.", POOLER),
     "BertForMaskedLM": ("cls.predictions.", LANGUAGE),
     "BertForPreTraining": ("cls.predictions.", LANGUAGE),
 }
@@ -58,6 +59,8 @@ FIXED = {
     "add_cross_attention": False,
     "tie_word_embeddings": True,
 }
+# How TensorFlow called them.
+RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 # Written by older versions beside the tensors, and known without reading them.
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 COPIES = {
@@ -70,29 +73,19 @@ def load_bert(folder: Path, without: Sequence[str] = ()) -> Bert:
     """The BERT in a folder with config.json and model.safetensors, in eval mode.
 
     Its head is the ``MaskedLanguageHead`` of a BertForMaskedLM or the ``Pooler`` of a
-    BertModel; ``without`` lists beginnings of tensor names to leave out, such as
-    ``"pooler."``, and a head left out is the identity. Raises ValueError for every
-    other tensor that is missing, surplus or of the wrong shape, for settings that a
-    ``Bert`` does not have, for sharded or damaged files; FileNotFoundError for no file.
+    BertModel. ``without`` lists beginnings of tensor names to leave out, such as
+    ``"pooler."``; a head left out becomes the identity. Every other tensor that is
+    missing, surplus or of the wrong shape raises ValueError, as do settings that a
+    ``Bert`` does not have and sharded or damaged files; no file: FileNotFoundError.
     Source: transformers 5.23, modeling_bert.py.
     """
-    folder = Path(folder)
+    if isinstance(without, str):
+        raise TypeError(f"without: {without!r} is not a list of names")
+    folder, without = Path(folder), tuple(without)
     settings = _settings(folder / "config.json")
-    config = _config(settings)
-    tensors = _tensors(folder, tuple(without))
-    place, names = _head_of(settings)
-    language = place.startswith("cls.")
-    with torch.device("meta"):
-        embedding = Embedding(config)
-        if place in without:
-            head = nn.Identity()
-        elif language:
-            head = MaskedLanguageHead(config, embedding.tokens)
-        else:
-            head = Pooler(config)
-        blocks = Stack(Block(config) for _ in range(config.layers))
-        model = Bert(embedding, blocks, head)
-    _fill(model, tensors, NAMES | names)
+    tensors = _tensors(folder, without)
+    model, names = _skeleton(settings, without)
+    _fill(model, tensors, names)
     return model.eval()
 
 
@@ -101,32 +94,15 @@ def _settings(path: Path) -> dict:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"folder: {path} is no JSON ({error})") from error
-    for name, ours in FIXED.items():
-        if settings.get(name, ours) not in (ours, None):
-            raise ValueError(
-                f"folder: {path} says {name} = {settings[name]!r}; only {ours!r} is read"
-            )
-    return settings
-
-
-def _config(settings: dict) -> EncoderConfig:
     missing = [theirs for theirs in SHAPE.values() if theirs not in settings]
     if missing:
-        raise ValueError(f"folder: config.json does not say {missing}")
-    attention = settings.get("attention_probs_dropout_prob")
-    if attention not in (None, settings["hidden_dropout_prob"]):
-        raise ValueError(
-            f"folder: attention_probs_dropout_prob = {attention!r} is not "
-            f"hidden_dropout_prob = {settings['hidden_dropout_prob']!r}"
-        )
-    return EncoderConfig(**{ours: settings[theirs] for ours, theirs in SHAPE.items()})
-
-
-def _head_of(settings: dict) -> tuple[str, dict[str, str]]:
-    kind = (settings.get("architectures") or [None])[0]
-    if kind not in HEADS:
-        raise ValueError(f"folder: architecture {kind!r} is not one of {list(HEADS)}")
-    return HEADS[kind]
+        raise ValueError(f"folder: {path} does not say {missing}")
+    dropout = {"attention_probs_dropout_prob": settings["hidden_dropout_prob"]}
+    for name, ours in (FIXED | dropout).items():
+        found = settings.get(name, ours)
+        if found != ours and found is not None:
+            raise ValueError(f"folder: {path}: {name} is {found!r}, not {ours!r}")
+    return settings
 
 
 def _tensors(folder: Path, without: tuple[str, ...]) -> dict[str, torch.Tensor]:
@@ -134,7 +110,7 @@ def _tensors(folder: Path, without: tuple[str, ...]) -> dict[str, torch.Tensor]:
     path = folder / "model.safetensors"
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        raise ValueError(f"folder: {index} means several files; one file is read")
+        raise ValueError(f"folder: {index.name} says several files; one is read")
     if not path.exists():
         raise FileNotFoundError(f"folder: {path} does not exist")
     try:
@@ -144,40 +120,67 @@ def _tensors(folder: Path, without: tuple[str, ...]) -> dict[str, torch.Tensor]:
     found = {}
     for name, tensor in stored.items():
         plain = name.removeprefix("bert.")
-        plain = plain.replace("LayerNorm.gamma", "LayerNorm.weight")
-        plain = plain.replace("LayerNorm.beta", "LayerNorm.bias")
+        for old, new in RENAMED.items():
+            plain = plain.replace(old, new)
         if plain in found:
             raise ValueError(f"folder: {path} holds {plain} twice")
-        if not plain.startswith(without or ("\0",)):
+        if not any(plain.startswith(part) for part in without):
             found[plain] = tensor
     return found
 
 
-def _fill(model: Bert, tensors: dict[str, torch.Tensor], names: dict[str, str]):
+def _skeleton(settings: dict, without: tuple[str, ...]) -> tuple[Bert, dict[str, str]]:
+    """A model without numbers, and Hugging Face's names for the parts of it."""
+    kind = (settings.get("architectures") or [None])[0]
+    if kind not in HEADS:
+        raise ValueError(f"folder: architecture {kind!r} is not one of {list(HEADS)}")
+    place, names = HEADS[kind]
+    config = EncoderConfig(**{ours: settings[theirs] for ours, theirs in SHAPE.items()})
+    with torch.device("meta"):
+        model = masked_language_bert(config)
+        if place in without:
+            model.head = nn.Identity()
+        elif names is POOLER:
+            model.head = Pooler(config)
+    return model, NAMES | names
+
+
+def _fill(model: Bert, tensors: dict[str, torch.Tensor], names: dict[str, str]) -> None:
     """Put every tensor in its place; nothing may be missing, nothing left over."""
     state = model.state_dict()
-    state.pop("head.tokens.weight", None)  # the embedding's own
-    expected = {}
-    for ours in state:
-        theirs = ours
-        for part, other in names.items():
-            theirs = theirs.replace(part, other)
-        expected[theirs] = ours
-    for copy, original in COPIES.items():
-        if copy in tensors and original in tensors:
-            if not torch.equal(tensors.pop(copy), tensors[original]):
-                raise ValueError(f"folder: {copy} is not {original}: weights untied")
-    missing = sorted(expected.keys() - tensors.keys())
-    surplus = sorted(tensors.keys() - expected.keys() - set(BUFFERS))
+    tied = state.pop("head.tokens.weight", None)  # the embedding's own
+    theirs = {ours: _translated(ours, names) for ours in state}
+    surplus = tensors.keys() - theirs.values() - set(BUFFERS)
+    if tied is not None:
+        surplus -= _copies(tensors)
+    missing = theirs.values() - tensors.keys()
     if missing or surplus:
-        raise ValueError(f"folder: missing tensors {missing}, surplus {surplus}")
-    for theirs, ours in expected.items():
-        if tensors[theirs].shape != state[ours].shape:
+        raise ValueError(
+            f"folder: missing tensors {sorted(missing)}, surplus {sorted(surplus)}"
+        )
+    for ours, name in theirs.items():
+        if tensors[name].shape != state[ours].shape:
             raise ValueError(
-                f"folder: {theirs} has shape {tuple(tensors[theirs].shape)}, "
-                f"config.json says {tuple(state[ours].shape)}"
+                f"folder: {name} has shape {tuple(tensors[name].shape)}, "
+                f"not {tuple(state[ours].shape)} as config.json says"
             )
-    placed = {ours: tensors[theirs] for theirs, ours in expected.items()}
-    if isinstance(model.head, MaskedLanguageHead):
+    # Clones: what safetensors hands out are views of the file.
+    placed = {ours: tensors[name].clone() for ours, name in theirs.items()}
+    if tied is not None:
         placed["head.tokens.weight"] = placed["embedding.tokens.weight"]
     model.load_state_dict(placed, assign=True)
+
+
+def _translated(ours: str, names: dict[str, str]) -> str:
+    for part, theirs in names.items():
+        ours = ours.replace(part, theirs)
+    return ours
+
+
+def _copies(tensors: dict[str, torch.Tensor]) -> set[str]:
+    """The decoder's tensors, if they are the tied ones once more."""
+    for copy, original in COPIES.items():
+        both = copy in tensors and original in tensors
+        if both and not torch.equal(tensors[copy], tensors[original]):
+            raise ValueError(f"folder: {copy} differs from {original}: not tied")
+    return set(COPIES)
