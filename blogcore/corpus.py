@@ -74,13 +74,13 @@ class HiddenMarkov:
         before x_i and β the backward one after it. Where ``seen`` (N, T) is False a
         token is masked or padding, and is no evidence for the others.
         """
-        return (self._given_the_rest(ids, seen) @ self.emission).log()
+        return (_given_the_rest(self, ids, seen) @ self.emission).log()
 
     def predictive(
         self, ids: torch.Tensor, seen: torch.Tensor | None = None
     ) -> torch.Tensor:
         """log p(x_i = v | x_<i), exactly, from left to right: (N, T, V)."""
-        before, _ = self._forward(self._evidence(ids, seen))
+        before, _ = _forward(self, _evidence(self, ids, seen))
         return (_distribution(before) @ self.emission).log()
 
     def surprise(
@@ -91,51 +91,14 @@ class HiddenMarkov:
         Its mean is the Bayes cloze cross-entropy, which no model can undercut on
         average; its sum over a sequence is minus the exact pseudo-log-likelihood.
         """
-        weights = self._given_the_rest(ids, seen)
+        weights = _given_the_rest(self, ids, seen)
         return -(weights * self.emission.T[ids]).sum(2).log()
 
     def log_likelihood(
         self, ids: torch.Tensor, seen: torch.Tensor | None = None
     ) -> torch.Tensor:
         """log p(x), in nats, one a sequence: (N,); −∞ for what cannot occur."""
-        return self._forward(self._evidence(ids, seen))[1].log().sum(1)
-
-    def _evidence(self, ids, seen) -> torch.Tensor:
-        """p(x_t | z) of what is seen, 1 of what is not: (N, T, S)."""
-        _check_ids(ids, self.emission.shape[1])
-        evidence = self.emission.T[ids]
-        if seen is None:
-            return evidence
-        if seen.dtype != torch.bool or seen.shape != ids.shape:
-            raise ValueError(
-                f"seen: {seen.dtype} of shape {tuple(seen.shape)}, not torch.bool "
-                f"{tuple(ids.shape)}"
-            )
-        return evidence.where(seen[:, :, None], 1.0)
-
-    def _forward(self, evidence) -> tuple[torch.Tensor, torch.Tensor]:
-        """p(z_t | x_<t): (N, T, S), and p(x_t | x_<t): (N, T); 0 if x_<t cannot be."""
-        before, odds = (
-            torch.empty_like(evidence),
-            evidence.new_empty(evidence.shape[:2]),
-        )
-        alpha = self.start.expand(len(evidence), -1)
-        for now in range(evidence.shape[1]):
-            before[:, now] = alpha
-            joint = alpha * evidence[:, now]
-            odds[:, now] = joint.sum(1)
-            alpha = _scaled(joint) @ self.transition
-        return before, odds
-
-    def _given_the_rest(self, ids, seen) -> torch.Tensor:
-        """p(z_i | x_∖i): (N, T, S)."""
-        evidence = self._evidence(ids, seen)
-        weights, _ = self._forward(evidence)
-        beta = torch.ones_like(weights[:, 0])
-        for now in reversed(range(evidence.shape[1])):
-            weights[:, now] *= beta
-            beta = _scaled((beta * evidence[:, now]) @ self.transition.T)
-        return _distribution(weights)
+        return _forward(self, _evidence(self, ids, seen))[1].log().sum(1)
 
 
 def random_markov(
@@ -219,6 +182,43 @@ def pointer_chase(
     pointers = torch.empty_like(cycle).scatter_(1, cycle, cycle.roll(-1, 1))
     # The order is uniform, so its first place is a uniform s.
     return torch.cat([cycle[:, :1], pointers, cycle[:, hops, None]], 1)
+
+
+def _evidence(language, ids, seen) -> torch.Tensor:
+    """p(x_t | z) of what is seen, 1 of what is not: (N, T, S)."""
+    _check_ids(ids, language.emission.shape[1])
+    evidence = language.emission.T[ids]
+    if seen is None:
+        return evidence
+    if seen.dtype != torch.bool or seen.shape != ids.shape:
+        raise ValueError(
+            f"seen: {seen.dtype} of shape {tuple(seen.shape)}, not torch.bool "
+            f"{tuple(ids.shape)}"
+        )
+    return evidence.where(seen[:, :, None], 1.0)
+
+
+def _forward(language, evidence) -> tuple[torch.Tensor, torch.Tensor]:
+    """p(z_t | x_<t): (N, T, S), and p(x_t | x_<t): (N, T); 0 if x_<t cannot be."""
+    before, odds = torch.empty_like(evidence), torch.empty_like(evidence[:, :, 0])
+    alpha = language.start.expand(len(evidence), -1)
+    for now in range(evidence.shape[1]):
+        before[:, now] = alpha
+        joint = alpha * evidence[:, now]
+        odds[:, now] = joint.sum(1)
+        alpha = _scaled(joint) @ language.transition
+    return before, odds
+
+
+def _given_the_rest(language, ids, seen) -> torch.Tensor:
+    """p(z_i | x_∖i): (N, T, S)."""
+    evidence = _evidence(language, ids, seen)
+    weights, _ = _forward(language, evidence)
+    beta = torch.ones_like(weights[:, 0])
+    for now in reversed(range(evidence.shape[1])):
+        weights[:, now] *= beta
+        beta = _scaled((beta * evidence[:, now]) @ language.transition.T)
+    return _distribution(weights)
 
 
 def _check_ids(ids: torch.Tensor, vocabulary: int) -> None:

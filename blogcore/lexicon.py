@@ -1,7 +1,9 @@
 """jieba's files, read as data: its words, and the model that tags unknown ones."""
 
 import ast
+import csv
 import hashlib
+import io
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,11 +47,13 @@ def dictionary() -> pd.DataFrame:
 
     Raises RuntimeError if the installed jieba is not the expected one.
     """
-    rows = [
-        line.split(" ") for line in _read("dict.txt").removesuffix("\n").split("\n")
-    ]
-    table = pd.DataFrame(rows, columns=["word", "count", "tag"])
-    return table.astype({"count": "int64"})
+    return pd.read_csv(
+        io.StringIO(_read("dict.txt")),
+        sep=" ",
+        names=["word", "count", "tag"],
+        quoting=csv.QUOTE_NONE,
+        na_filter=False,
+    )
 
 
 def tagging_model() -> TaggingModel:
