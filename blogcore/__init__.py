@@ -10,7 +10,7 @@ pretraining | pretrained   what is asked of a language model | weights of others
 networks                   small machines whose parameters carry a leading seed axis
 encoder                    text encoders: BERT, T-TA, their heads
 blocks                     attention, feed-forward, stacks: the algebra of blocks
-data                       the world of examples
+data | texts               the world of examples | of sentences and words
 corpus | tokens            languages whose probabilities are known | text to ids
 lexicon                    the files that jieba ships
 runtime                    device, profiles, named random streams, safe writing

@@ -38,7 +38,7 @@ def vectors(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=stream(seed, "vectors")).double()
 
 
-def close(found, expected, atol=1e-12):
+def check_close(found, expected, atol=1e-12):
     torch.testing.assert_close(found, expected, rtol=0, atol=atol)
 
 
@@ -77,11 +77,11 @@ def test_attention_is_its_formula_head_by_head(mask, memory):
         reach = allowed.expand(3, 2, 6, 6)[:, head].double()
         scores = (q @ k.mT / 4**0.5).exp() * reach
         shares = scores / scores.sum(-1, keepdim=True)
-        close(attention.weights(x, memory, MASKS[mask])[:, head], shares)
+        check_close(attention.weights(x, memory, MASKS[mask])[:, head], shares)
         heads.append(shares @ v)
     joined = torch.cat(heads, -1)
     total = x + joined @ attention.output.weight.T + attention.output.bias
-    close(attention(x, memory, MASKS[mask]), layer_norm(total, attention.norm))
+    check_close(attention(x, memory, MASKS[mask]), layer_norm(total, attention.norm))
 
 
 def test_memory_may_have_another_length_than_the_queries():
@@ -91,7 +91,7 @@ def test_memory_may_have_another_length_than_the_queries():
     assert whole.shape == (3, 4, 8)
     for query in range(4):
         seen = memory[:, allowed[query]]
-        close(whole[:, query], block(x[:, query, None], seen)[:, 0])
+        check_close(whole[:, query], block(x[:, query, None], seen)[:, 0])
 
 
 def test_feed_forward_is_its_formula_and_knows_no_neighbours():
@@ -99,8 +99,8 @@ def test_feed_forward_is_its_formula_and_knows_no_neighbours():
     z = x @ net.inner.weight.T + net.inner.bias
     bent = z * (1 + torch.erf(z / 2**0.5)) / 2
     total = x + bent @ net.output.weight.T + net.output.bias
-    close(net(x), layer_norm(total, net.norm))
-    close(net(x)[:, 2], net(x[:, 2]))
+    check_close(net(x), layer_norm(total, net.norm))
+    check_close(net(x)[:, 2], net(x[:, 2]))
 
 
 def test_a_block_is_attention_then_feed_forward():
@@ -117,7 +117,7 @@ def test_every_norm_divides_by_the_root_of_variance_plus_epsilon():
     attention, net = shaken(Attention(wide)), shaken(FeedForward(wide))
     for norm in (attention.norm, net.norm):
         x = vectors(5, 8)
-        close(norm(x), layer_norm(x, norm))
+        check_close(norm(x), layer_norm(x, norm))
         assert norm.eps == 0.5
     assert EncoderConfig(11).epsilon == 1e-12
 
@@ -131,7 +131,7 @@ def test_a_query_that_may_read_nothing_gets_zeros_and_finite_gradients(dropout, 
     allowed[[1, 4]] = False
     memory.requires_grad_()
     empty = layer_norm(x + attention.output.bias, attention.norm)
-    close(attention(x, memory, allowed)[:, [1, 4]], empty[:, [1, 4]], atol=1e-5)
+    check_close(attention(x, memory, allowed)[:, [1, 4]], empty[:, [1, 4]], atol=1e-5)
     assert (attention.weights(x, memory, allowed)[:, :, [1, 4]] == 0).all()
     out = attention.train()(x, memory, allowed)
     whole, none = out.square().sum(), out[:, [1, 4]].square().sum()
@@ -221,7 +221,7 @@ def test_dropout_works_in_training_only_and_at_every_place(monkeypatch):
     block.attention.heads = 2
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a: real(*a[:4]))
     rest = layer_norm(layer_norm(x, block.attention.norm), block.feed_forward.norm)
-    close(block(x), rest)
+    check_close(block(x), rest)
 
 
 def test_masks_say_who_may_be_read():

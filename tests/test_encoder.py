@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_blocks import close, layer_norm, shaken, vectors
+from test_blocks import check_close, layer_norm, shaken, vectors
 from torch import nn
 
 from blogcore.blocks import (
@@ -123,7 +123,7 @@ class TestNoLeak:
         out = model(ids, valid)
         changed = torch.where(valid, ids, (ids + 1) % V)
         assert torch.equal(out[valid], model(changed, valid)[valid])
-        close(out[0, :4], model(ids[:1, :4])[0])
+        check_close(out[0, :4], model(ids[:1, :4])[0])
         changed = ids.clone()
         changed[2, 0] = (ids[2, 0] + 1) % V
         moved = (out != model(changed, valid)).any(-1)
@@ -136,7 +136,7 @@ class TestNoLeak:
         every = model(torch.arange(V)[:, None])
         assert every.isfinite().all()
         assert torch.equal(every, model(torch.arange(V).roll(1)[:, None]))
-        close(every, every[:1].expand_as(every), atol=1e-14)
+        check_close(every, every[:1].expand_as(every), atol=1e-14)
         model.head(every).logsumexp(-1).sum().backward()
         for parameter in model.parameters():
             assert parameter.grad.isfinite().all()
@@ -145,7 +145,7 @@ class TestNoLeak:
         model, ids = autoencoder(), sentences()
         words = torch.tensor([[0, 0, 1, 2, 2], [0, 1, 1, 1, 2], [0, 1, 2, 3, 4]])
         before = model(ids, allowed=not_same_word(words))
-        close(before[2], model(ids)[2])
+        check_close(before[2], model(ids)[2])
         for i in range(T):
             changed = ids.clone()
             changed[:, i] = (ids[:, i] + 1) % V
@@ -181,7 +181,7 @@ def test_one_layer_with_uniform_attention_is_cbow():
     others = (memory.sum(1, keepdim=True) - memory) / (T - 1)
     read = block.attention.output(block.attention.value(others))
     expected = block.feed_forward(layer_norm(q + read, block.attention.norm))
-    close(model(ids), expected)
+    check_close(model(ids), expected)
 
 
 @pytest.mark.parametrize("start", [None, 0, 4])
@@ -193,9 +193,9 @@ def test_queries_are_the_norm_of_q0_and_position(start):
     for given in (None, segments):
         S = table.segments.weight[torch.zeros_like(ids) if given is None else given]
         expected = layer_norm(q0 + table.positions.weight[:T] + S, table.norm)
-        close(model.queries(ids, given), expected)
+        check_close(model.queries(ids, given), expected)
         total = table.tokens.weight[ids] + table.positions.weight[:T] + S
-        close(table(ids, given), layer_norm(total, table.norm))
+        check_close(table(ids, given), layer_norm(total, table.norm))
 
 
 def test_bert_is_its_stack_over_its_embeddings():
@@ -210,7 +210,7 @@ def test_bert_is_its_stack_over_its_embeddings():
     assert torch.equal(found, model.blocks(x, None, both))
     for row, length in enumerate((5, 3, 1)):
         alone = model(ids[row, None, :length], None, segments[row, None, :length])
-        close(model(ids, valid, segments)[row, :length], alone[0])
+        check_close(model(ids, valid, segments)[row, :length], alone[0])
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -223,7 +223,7 @@ def test_padding_alone_is_finite_with_finite_gradients(kind):
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     assert grads
     assert all(grad.isfinite().all() for grad in grads)
-    close(out[[0, 2]], model(sentences()[[0, 2]]))
+    check_close(out[[0, 2]], model(sentences()[[0, 2]]))
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -311,7 +311,7 @@ def test_without_its_diagonal_ban_tta_still_starts_from_positions():
     model, ids = autoencoder(), sentences()
     free = torch.ones(T, T, dtype=torch.bool)
     expected = model.blocks(model.queries(ids), model.embedding(ids))
-    close(model(ids, allowed=free), expected)
+    check_close(model(ids, allowed=free), expected)
     assert (model(ids) != expected).all()
 
 
@@ -321,7 +321,7 @@ def test_bert_layers_are_tta_layers_that_read_their_own_queries():
     x = parts.embedding(ids)
     for block in parts.blocks:
         x = block(x, x, torch.ones(T, T, dtype=torch.bool))
-    close(parts(ids), x)
+    check_close(parts(ids), x)
 
 
 def test_the_head_is_its_formula_on_the_positions_asked():
@@ -331,20 +331,20 @@ def test_the_head_is_its_formula_on_the_positions_asked():
     bent = z * (1 + torch.erf(z / 2**0.5)) / 2
     E = model.embedding.tokens.weight
     expected = layer_norm(bent, head.norm) @ E.T + head.bias
-    close(head(hidden), expected)
+    check_close(head(hidden), expected)
     asked = torch.rand(ids.shape, generator=stream(0, "asked")) < 0.5
-    close(head(hidden[asked]), expected[asked])
+    check_close(head(hidden[asked]), expected[asked])
     assert head(hidden[asked]).shape == (asked.sum(), V)
 
 
 def test_the_pooler_reads_the_first_position():
     pooler, hidden = shaken(Pooler(CONFIG)), vectors(3, T, 8)
     expected = (hidden[:, 0] @ pooler.dense.weight.T + pooler.dense.bias).tanh()
-    close(pooler(hidden), expected)
+    check_close(pooler(hidden), expected)
 
 
 class Factorised(nn.Module):
-    """ALBERT's embedding: narrow tables, then one product to the width of the blocks."""
+    """ALBERT's embedding: narrow tables, then one product to the blocks' width."""
 
     def __init__(self, table: Embedding, width: int):
         super().__init__()

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.special import erf
-from test_blocks import close, shaken, vectors
+from test_blocks import check_close, shaken, vectors
 from torch import nn
 from transformers import (
     AlbertConfig,
@@ -83,10 +83,10 @@ def test_a_loaded_bert_computes_what_transformers_computes(
             expected = model(ids, **asked)
             hidden = ours(ids, **given)
             if kind == "BertModel":
-                close(hidden, expected.last_hidden_state, ATOL[dtype])
-                close(ours.head(hidden), expected.pooler_output, ATOL[dtype])
+                check_close(hidden, expected.last_hidden_state, ATOL[dtype])
+                check_close(ours.head(hidden), expected.pooler_output, ATOL[dtype])
             else:
-                close(ours.head(hidden), expected.logits, ATOL[dtype])
+                check_close(ours.head(hidden), expected.logits, ATOL[dtype])
     assert hidden.dtype == dtype
 
 
@@ -99,7 +99,7 @@ def test_loss_and_gradients_are_those_of_transformers(tmp_path):
     labels = torch.where(asked, ids, -100)
     expected = model(ids, valid.long(), segments, labels=labels).loss
     found = F.cross_entropy(ours.head(ours(ids, valid, segments)[asked]), ids[asked])
-    close(found, expected)
+    check_close(found, expected)
     expected.backward()
     found.backward()
     pairs = [
@@ -117,7 +117,7 @@ def test_loss_and_gradients_are_those_of_transformers(tmp_path):
         slope = other.weight.grad.clone()
         if own is ours.embedding.tokens:  # transformers gives id 0 no gradient as input
             slope[0] = own.weight.grad[0]
-        close(own.weight.grad, slope)
+        check_close(own.weight.grad, slope)
 
 
 def count(model: nn.Module) -> int:
@@ -181,8 +181,8 @@ def test_a_block_is_torchs_encoder_layer():
     layer.self_attn = torchs_attention(block.attention)
     layer.linear1, layer.linear2 = net.inner, net.output
     layer.norm1, layer.norm2 = block.attention.norm, net.norm
-    close(block(x), layer.eval()(x))
-    close(block(x, None, not_self(6)), layer(x, src_mask=~not_self(6)))
+    check_close(block(x), layer.eval()(x))
+    check_close(block(x, None, not_self(6)), layer(x, src_mask=~not_self(6)))
 
 
 def test_self_masked_attention_is_torchs_with_the_diagonal_banned():
@@ -195,8 +195,8 @@ def test_self_masked_attention_is_torchs_with_the_diagonal_banned():
         attn_mask=torch.eye(6, dtype=torch.bool),  # True: blocked
         average_attn_weights=False,
     )
-    close(attention(q, memory, not_self(6)), attention.norm(q + read))
-    close(attention.weights(q, memory, not_self(6)), shares)
+    check_close(attention(q, memory, not_self(6)), attention.norm(q + read))
+    check_close(attention.weights(q, memory, not_self(6)), shares)
 
 
 class Published:
@@ -269,7 +269,7 @@ def test_tta_is_the_published_model(start):
     q0 = np.zeros(8) if start is None else E[start]
     expected = published.forward(ids.numpy(), valid.numpy(), q0)
     found = model(ids, valid)
-    close(found, torch.from_numpy(expected), atol=1e-10)
+    check_close(found, torch.from_numpy(expected), atol=1e-10)
     logits = torch.from_numpy(published.logits(expected))
-    close(model.head(found), logits, atol=1e-10)
+    check_close(model.head(found), logits, atol=1e-10)
     assert expected.std() > 0.5
