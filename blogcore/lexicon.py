@@ -1,7 +1,6 @@
 """jieba's files, read as data: its words, and the model that tags unknown ones."""
 
 import ast
-import csv
 import hashlib
 import io
 from importlib.metadata import version
@@ -47,13 +46,8 @@ def dictionary() -> pd.DataFrame:
 
     Raises RuntimeError if the installed jieba is not the expected one.
     """
-    return pd.read_csv(
-        io.StringIO(_read("dict.txt")),
-        sep=" ",
-        names=["word", "count", "tag"],
-        quoting=csv.QUOTE_NONE,
-        na_filter=False,
-    )
+    columns = ["word", "count", "tag"]
+    return pd.read_csv(io.StringIO(_read("dict.txt")), sep=" ", names=columns)
 
 
 def tagging_model() -> TaggingModel:

@@ -154,7 +154,7 @@ def folder(tmp_path):
 
     for name in ("d2l_zh", "hf_course_zh", "quantecon_zh"):
         write(f"prose/{name}.txt", f" 第一行\t还是 \n\n{name}\n")
-    write("thucnews_titles/dev.txt", "标题甲\t3\n标题乙\t0\n")
+    write("thucnews_titles/dev.txt", "\ufeff标题甲\t3\n标题乙\t0\n")
     write("thucnews_titles/test.txt", "标题丙\t9\n标题甲\t3\n")
     review = 'label,review\n1,"好,""很""好"\n0,不好\n'
     write("sophonplus/ChnSentiCorp_htl_all.csv", review)
