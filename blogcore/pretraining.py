@@ -6,7 +6,7 @@ vectors (N, width) to logits (N, V). Nothing here knows which model it is: BERT 
 about the tokens that were masked, T-TA about every token.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 from blogcore.checks import check_integer, check_number
 
 Parts = dict[str, torch.Tensor]
+Objective = Callable[[nn.Module, object], tuple[torch.Tensor, Parts]]
 
 
 class Cloze(NamedTuple):
@@ -35,6 +36,15 @@ class Cloze(NamedTuple):
         """The same questions on another device."""
         moved = (None if tensor is None else tensor.to(device) for tensor in self)
         return Cloze(*moved)
+
+    def part(self, index: int, parts: int) -> "Cloze":
+        """Every ``parts``-th text from the ``index``-th on, with its questions."""
+        length = self.inputs.shape[1]
+        rows, columns = self.positions // length, self.positions % length
+        mine = rows % parts == index
+        positions = (rows // parts * length + columns)[mine]
+        valid = None if self.valid is None else self.valid[index::parts]
+        return Cloze(self.inputs[index::parts], valid, positions, self.targets[mine])
 
 
 def mask_tokens(
@@ -104,6 +114,46 @@ def token_prediction(model: nn.Module, batch: Cloze) -> tuple[torch.Tensor, Part
     loss = F.cross_entropy(logits, batch.targets)
     hits = (logits.argmax(-1) == batch.targets).float().mean()
     return loss, {"loss": loss.detach(), "accuracy": hits}
+
+
+class Asked(nn.Module):
+    """A model and its objective as one module: forward(batch) is (loss, parts).
+
+    What wraps a module to train it in several processes sees only its forward.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective):
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, batch):
+        return self.objective(self.model, batch)
+
+
+def in_processes(
+    accelerator, model: nn.Module, objective: Objective, optimizer, batches
+) -> tuple[nn.Module, Objective, torch.optim.Optimizer, Callable[[int], Cloze]]:
+    """What ``train`` needs, in this order, to share each batch among processes.
+
+    ``accelerator`` is an ``accelerate.Accelerator``; one process is the ordinary case.
+    Every process draws the whole batch and keeps its part. A process's loss counts by
+    its number of questions, so the gradient is that of the whole batch. The model is
+    trained in place.
+    """
+    module, optimizer = accelerator.prepare(Asked(model, objective), optimizer)
+    index, count = accelerator.process_index, accelerator.num_processes
+
+    def mine(step: int) -> Cloze:
+        return batches(step).part(index, count).to(accelerator.device)
+
+    def together(module, batch):
+        asked = torch.tensor(float(len(batch.targets)), device=accelerator.device)
+        share = asked / accelerator.reduce(asked, "mean")
+        loss, parts = module(batch)
+        parts = {n: accelerator.reduce(share * v, "mean") for n, v in parts.items()}
+        return share * loss, parts
+
+    return module, together, optimizer, mine
 
 
 def pseudo_log_likelihood(

@@ -164,6 +164,20 @@ class TestQuestions:
             seen += len(part.positions)
         assert seen == len(whole.positions)
 
+    @pytest.mark.parametrize("parts", [1, 2, 3])
+    def test_parts_share_the_questions_out(self, parts):
+        batch = masked(texts(7, 16), rate=0.4)
+        found = []
+        for index in range(parts):
+            part = batch.part(index, parts)
+            rows, columns = part.positions // 16, part.positions % 16
+            assert torch.equal(part.inputs, batch.inputs[index::parts])
+            assert torch.equal(part.valid, batch.valid[index::parts])
+            places = (rows * parts + index) * 16 + columns
+            found += zip(places.tolist(), part.targets.tolist(), strict=True)
+        expected = zip(batch.positions.tolist(), batch.targets.tolist(), strict=True)
+        assert sorted(found) == sorted(expected)
+
     def test_moves_to_a_device_with_or_without_padding(self):
         ids = texts(5, 16)
         for batch in (every_token(ids), every_token(ids, valid=ids != PAD)):
