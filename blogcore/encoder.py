@@ -117,7 +117,7 @@ class TextAutoencoder(nn.Module):
 
     Queries start from LN(q₀ + P), where q₀ is 0 or the embedding of the token ``start``
     (published code: [MASK]); all blocks read LN(E + P). ``allowed`` is ``not_self``
-    unless given; the rest is as in ``Bert``. Source: Shin et al. (2020), section 3.
+    unless given; the rest is as in ``Bert``. Source: Shin et al. (2020).
     """
 
     def __init__(self, embedding, blocks, head, start: int | None = None):
@@ -177,7 +177,7 @@ def initialise(module: nn.Module, generator: torch.Generator) -> nn.Module:
     """The module itself, its matrices now N(0, 0.02²), norms 1 and 0, biases 0."""
     for part in module.modules():
         for name, parameter in part.named_parameters(recurse=False):
-            if parameter.ndim == 2:
+            if parameter.ndim >= 2:
                 nn.init.normal_(parameter, std=SPREAD, generator=generator)
             else:
                 ones = isinstance(part, nn.LayerNorm) and name == "weight"
@@ -195,8 +195,8 @@ def _visible(ids, valid, allowed):
         return allowed
     if valid.dtype != torch.bool or valid.shape != ids.shape:
         raise ValueError(
-            f"valid: {valid.dtype} of shape {tuple(valid.shape)} is not torch.bool "
-            f"of the shape of ids, {tuple(ids.shape)}"
+            f"valid: {valid.dtype} of shape {tuple(valid.shape)} is not torch.bool of "
+            f"shape {tuple(ids.shape)}, as ids"
         )
     keys = valid[:, None, None, :]
     return keys if allowed is None else keys & allowed

@@ -198,6 +198,16 @@ def test_queries_are_the_norm_of_q0_and_position(start):
         check_close(table(ids, given), layer_norm(total, table.norm))
 
 
+def test_embeddings_are_dropped_out_in_training_only():
+    half = shaken(Embedding(replace(CONFIG, dropout=0.5)))
+    whole = half(sentences())
+    assert torch.equal(whole, shaken(Embedding(CONFIG))(sentences()))
+    dropped = half.train()(sentences())
+    kept = dropped != 0
+    assert 0.3 < kept.double().mean() < 0.7
+    check_close(dropped[kept], 2 * whole[kept])
+
+
 def test_bert_is_its_stack_over_its_embeddings():
     model, ids = shaken(bert(CONFIG, stream(0, "init"))), sentences()
     segments, valid = sentences() % 2, torch.arange(T) < torch.tensor([[5], [3], [1]])
