@@ -163,6 +163,16 @@ def test_a_loaded_model_is_whole_in_eval_mode_and_its_own(language):
     assert not torch.equal(logits(language), torch.zeros(6, 16, V))
 
 
+def test_a_loaded_model_does_not_change_with_its_file(language):
+    file, expected = language.path / "model.safetensors", logits(language)
+    model, (ids, segments, valid) = load_bert(language.path), texts()
+    with open(file, "r+b") as opened:  # in place: the same file, other numbers
+        opened.seek(-(16 * 1024), 2)
+        opened.write(bytes(16 * 1024))
+    assert torch.equal(model.head(model(ids, valid, segments)), expected)
+    assert not torch.equal(logits(language), expected)
+
+
 REFUSED = {
     "hidden_act": "gelu_new",
     "position_embedding_type": "relative_key",
