@@ -7,10 +7,17 @@ claims                     what was predicted, and the verdict on it
 evidence                   seeds x conditions -> table, contrasts, records
 training | landscape       the loop, checkpoints | the loss as a function of theta
 objectives                 what is asked of a machine
+pretraining | pretrained   what is asked of a language model | weights of others
+lookups                    encoders set by hand, and what fools the others
 networks                   small machines whose parameters carry a leading seed axis
+encoder                    text encoders: BERT, T-TA, their heads
 sphere | wordvec           random vectors in closed form | drawn and fitted ones
-data | cooccurrence        the world of examples | of word pairs, planted and real
-lexicon                    what jieba brings, and what people judged about words
+blocks                     attention, feed-forward, stacks: the algebra of blocks
+data | cooccurrence        the world of examples | of word pairs
+grammar                    sentences whose meaning is known
+texts                      what people wrote, and what they judged
+corpus | tokens            languages whose probabilities are known | text to ids
+lexicon                    what jieba brings
 runtime                    device, profiles, named random streams, safe writing
 checks                     bad input, said plainly
 

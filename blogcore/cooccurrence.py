@@ -1,16 +1,11 @@
-"""Which words stand together: joint distributions, counts of pairs, texts to count.
+"""Which words stand together: joint distributions, counts of pairs.
 
 A joint distribution is a dense float64 tensor (rows, columns) that sums to 1.
 """
 
-import csv
-import io
-import zlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -20,12 +15,6 @@ from blogcore.checks import check_integer, check_number
 
 SUM_TOLERANCE = 1e-9
 MODEL_TOLERANCE = 1e-5
-TEXTS = (
-    "text_zh/prose/*.txt",
-    "text_zh/chnsenticorp/*.tsv",
-    "text_zh/sophonplus/*.csv",
-    "text_zh/sophonplus/*.zip",
-)
 
 
 class CharacterPairs(NamedTuple):
@@ -200,23 +189,6 @@ def divergence(truth: torch.Tensor, log_model: torch.Tensor) -> torch.Tensor:
     return (truth * excess).sum((-2, -1))
 
 
-def chinese_text(folder: Path) -> list[str]:
-    """Chinese documents: paragraphs of prose, then reviews, each text only once.
-
-    Reads what ``folder`` holds of text_zh/prose/*.txt (a paragraph a line),
-    text_zh/chnsenticorp/*.tsv, text_zh/sophonplus/*.csv and the .csv files in
-    text_zh/sophonplus/*.zip (the column text_a or review). Blank ones are left out, and
-    repeated ones: the collections share reviews (94,527 listed, 78,311 distinct).
-    Raises FileNotFoundError if there is no such file, ValueError naming file and line
-    for a damaged one.
-    """
-    paths = [path for glob in TEXTS for path in sorted(Path(folder).glob(glob))]
-    if not paths:
-        raise FileNotFoundError(f"folder: {folder} has none of {', '.join(TEXTS)}")
-    texts = (text.strip() for path in paths for text in _documents(path))
-    return [text for text in dict.fromkeys(texts) if text]
-
-
 @lru_cache(maxsize=1)
 def _pairs_in_words() -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
     """Characters by falling frequency; of each adjacent pair two places, a count."""
@@ -282,45 +254,3 @@ def _check_ids(ids: object, size: int) -> None:
         raise ValueError("ids: empty, needs at least one")
     if not -1 <= ids.min() <= ids.max() < size:
         raise ValueError(f"ids: {ids.min()} … {ids.max()} are not in -1 … {size - 1}")
-
-
-def _documents(path: Path) -> Iterable[str]:
-    if path.suffix == ".zip":
-        return _zipped(path)
-    text = lexicon.decoded(path.read_bytes(), path.name)
-    return text.split("\n") if path.suffix == ".txt" else _reviews(text, path.name)
-
-
-def _zipped(path: Path) -> list[str]:
-    try:
-        with ZipFile(path) as archive:
-            names = sorted(n for n in archive.namelist() if n.endswith(".csv"))
-            tables = {f"{path.name}/{name}": archive.read(name) for name in names}
-    except (BadZipFile, EOFError, OSError, RuntimeError, zlib.error) as error:
-        raise ValueError(f"{path.name}: damaged ({error})") from error
-    return [
-        text
-        for name in tables
-        for text in _reviews(lexicon.decoded(tables[name], name), name)
-    ]
-
-
-def _reviews(text: str, name: str) -> Iterable[str]:
-    """One column of a table: tab-separated without quotes, or comma-separated."""
-    tabs = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-    form = tabs if name.endswith(".tsv") else {"strict": True}
-    table = csv.reader(io.StringIO(text), **form)
-    try:
-        head = next(table, [])
-        column = next(
-            n for n, title in enumerate(head) if title in ("text_a", "review")
-        )
-        for row in table:
-            if row and len(row) != len(head):
-                raise csv.Error(f"{len(row)} fields, expected {len(head)}")
-            if row:
-                yield row[column]
-    except StopIteration:
-        raise ValueError(f"{name}, line 1: no column text_a or review") from None
-    except csv.Error as error:
-        raise ValueError(f"{name}, line {table.line_num}: {error}") from error

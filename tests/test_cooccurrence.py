@@ -1,12 +1,8 @@
 """Joint distributions are what they claim to be, counts agree with counting by hand."""
 
-import io
 import math
-import os
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
-from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -14,7 +10,6 @@ from scipy import stats
 
 from blogcore import cooccurrence, lexicon
 from blogcore.cooccurrence import (
-    chinese_text,
     dictionary_pairs,
     divergence,
     entropy,
@@ -259,123 +254,6 @@ def test_the_gradient_of_the_divergence_reaches_the_model():
     log_model = scores.log_softmax(0).view(2, 2)
     divergence(HALF, log_model).backward()
     assert torch.equal(scores.grad, 0.25 - HALF.flatten())
-
-
-TRAIN = 'label\ttext_a\n1\t"一"甲\n0\t二\n'
-HOTEL = '\ufefflabel,review\r\n1,"三,""乙"""\r\n0,二\r\n1, \r\n'
-SHOP = 'cat,label,review\n书,1,"四\n丙"\n\n'
-
-
-def zipped(content: bytes, name: str = "shop.csv") -> bytes:
-    buffer = io.BytesIO()
-    with ZipFile(buffer, "w", ZIP_DEFLATED) as archive:
-        archive.writestr("read_me.txt", b"\xff")
-        archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-GOOD = {
-    "prose/b.txt": "五\r\n\r\n 六 \n五".encode(),
-    "prose/a.txt": "\ufeff零\n".encode(),
-    "chnsenticorp/train.tsv": TRAIN.encode(),
-    "sophonplus/hotel.csv": HOTEL.encode(),
-    "sophonplus/shop.zip": zipped(SHOP.encode()),
-}
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for name, content in GOOD.items():
-        path = tmp_path / "text_zh" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return tmp_path
-
-
-def test_chinese_text_is_read_from_every_format_once(folder):
-    expected = ["零", "五", "六", '"一"甲', "二", '三,"乙"', "四\n丙"]
-    assert chinese_text(folder) == expected
-
-
-def test_chinese_text_takes_what_there_is(folder):
-    for name in ("prose/b.txt", "sophonplus/shop.zip", "chnsenticorp/train.tsv"):
-        (folder / "text_zh" / name).unlink()
-    assert chinese_text(folder) == ["零", '三,"乙"', "二"]
-
-
-def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"folder: .* has none of text_zh/prose"
-    ):
-        chinese_text(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("prose/a.txt", b"ab\nc\xff", "a.txt, line 2: not UTF-8"),
-        (
-            "chnsenticorp/train.tsv",
-            b"",
-            "train.tsv, line 1: no column text_a or review",
-        ),
-        ("chnsenticorp/train.tsv", b"label\n1", "train.tsv, line 1: no column"),
-        (
-            "chnsenticorp/train.tsv",
-            b"label\ttext_a\n1\ta\n1\tb\tc",
-            "train.tsv, line 3: 3",
-        ),
-        (
-            "sophonplus/hotel.csv",
-            b"label,review\n1,a\n1\n",
-            "hotel.csv, line 3: 1 fields",
-        ),
-        ("sophonplus/hotel.csv", b'label,review\n1,"a\n', "hotel.csv, line 2: "),
-        ("sophonplus/hotel.csv", b'label,review\n1,"a"b\n', "hotel.csv, line 2: "),
-        ("sophonplus/shop.zip", zipped(b"a\xff"), "shop.csv, line 1: not UTF-8"),
-        ("sophonplus/shop.zip", zipped(b"label,review\n1"), "shop.csv, line 2: 1"),
-    ],
-)
-def test_damaged_text_is_refused_by_file_and_line(folder, name, content, words):
-    (folder / "text_zh" / name).write_bytes(content)
-    with pytest.raises(ValueError) as caught:
-        chinese_text(folder)
-    assert words in str(caught.value)
-
-
-def test_a_damaged_archive_is_refused_wherever_it_is_cut(folder):
-    path = folder / "text_zh" / "sophonplus" / "shop.zip"
-    whole = path.read_bytes()
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"shop\.zip: damaged"):
-            chinese_text(folder)
-
-
-def test_flipped_bits_in_an_archive_are_refused_or_do_no_harm(tmp_path):
-    path, whole = tmp_path / "shop.zip", GOOD["sophonplus/shop.zip"]
-    refusals = []
-    for place in range(0, 8 * len(whole), 3):
-        flipped = bytearray(whole)
-        flipped[place // 8] ^= 1 << place % 8
-        path.write_bytes(flipped)
-        try:
-            # Without the text if it hits the name, but never another text.
-            assert list(cooccurrence._documents(path)) in (["四\n丙"], [])
-        except ValueError as error:
-            refusals.append(str(error))
-    assert len(refusals) > len(whole) / 2
-    assert {refusal[:17] for refusal in refusals} == {"shop.zip: damaged"}
-
-
-@pytest.mark.skipif("BLOGCORE_DATA" not in os.environ, reason="BLOGCORE_DATA not set")
-def test_the_real_text_is_read():
-    texts = chinese_text(Path(os.environ["BLOGCORE_DATA"]))
-    assert len(texts) == len({*texts}) == 109_293
-    characters = Counter("".join(texts))
-    assert sum(characters.values()) == 5_759_303
-    assert sum(n for c, n in characters.items() if "一" <= c <= "鿿") == 4_813_864
-    assert all(text == text.strip() != "" for text in texts)
 
 
 NAN, INF = math.nan, math.inf

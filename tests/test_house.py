@@ -43,12 +43,15 @@ def written() -> list[Path]:
     """Every file that belongs to the book: all but what .gitignore names."""
     ignored = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split()]
     found = []
+
+    # In a linked worktree .git is a file, and an environment may be a link.
+    def kept(names: list[str]) -> list[str]:
+        ours = [n for n in names if not any(fnmatch(n, i) for i in (".git", *ignored))]
+        return sorted(ours)
+
     for folder, folders, files in os.walk(ROOT):
-        kept = [
-            n for n in folders if not any(fnmatch(n, i) for i in [".git", *ignored])
-        ]
-        folders[:] = sorted(kept)
-        found += [Path(folder) / name for name in sorted(files)]
+        folders[:] = kept(folders)
+        found += [Path(folder) / name for name in kept(files)]
     return [path for path in found if path.suffix not in {".png", ".safetensors"}]
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import runpy
 import struct
 import subprocess
 import sys
@@ -15,12 +16,11 @@ import torch
 
 from blogcore import lexicon
 from blogcore.lexicon import (
-    analogies,
     dictionary,
     document_frequencies,
     embedding,
     segment,
-    similarity_tests,
+    tagging_model,
 )
 
 JIEBA = Path(jieba.__file__).parent
@@ -57,6 +57,8 @@ def test_dictionary_is_the_file_sorted_by_falling_count():
     assert [f"{word} {count} {tag}" for word, count, tag in rows] == lines
     assert len({*words}) == len(words)
     assert counts.dtype == torch.int64
+    assert counts.sum() == 60_101_964
+    assert len({*tags}) == 55
 
 
 def test_the_cut_drops_the_placeholders_and_nothing_else():
@@ -69,6 +71,9 @@ def test_the_cut_drops_the_placeholders_and_nothing_else():
     assert everything.words[:149_226] == found.words
     assert dictionary(883_634).words == ("了",)
     assert found.words.index("的") == 8
+    assert (found.counts[8], found.tags[8]) == (318_825, "uj")
+    place = everything.words.index("AT&T")
+    assert (everything.counts[place], everything.tags[place]) == (3, "nz")
 
 
 def test_a_result_can_be_altered_without_altering_the_next():
@@ -128,6 +133,41 @@ def test_neighbours_in_the_embedding_mean_something():
         assert {words[row] for row in similar} == {*kin}
 
 
+@pytest.fixture(scope="module")
+def model():
+    return tagging_model()
+
+
+def shipped(name: str) -> dict:
+    return runpy.run_path(str(JIEBA / "posseg" / f"prob_{name}.py"))["P"]
+
+
+def test_the_tagging_model_has_jiebas_numbers(model):
+    start, transition, emission = map(shipped, ("start", "trans", "emit"))
+    assert len(model.states) == len(set(model.states)) == 163
+    assert len(model.characters) == len(set(model.characters)) == 8870
+    place = {state: index for index, state in enumerate(model.states)}
+    column = {c: index for index, c in enumerate(model.characters)}
+    for state, row in place.items():
+        assert abs(model.start[row] - math.exp(start[state])) < 1e-15
+        for table, found, names in [
+            (transition, model.transition, place),
+            (emission, model.emission, column),
+        ]:
+            assert (found[row] > 0).sum() == len(table[state])
+            for name, logarithm in table[state].items():
+                assert abs(found[row, names[name]] - math.exp(logarithm)) < 1e-15
+
+
+def test_the_tagging_model_is_nearly_a_hidden_markov_model(model):
+    np.testing.assert_allclose(model.start.sum(), 1, rtol=1e-12)
+    np.testing.assert_allclose(model.transition.sum(1), 1, rtol=1e-12)
+    sums = model.emission.sum(1)
+    assert abs(sums.min() - 1) < 1e-12
+    assert abs(sums.max() - 2) < 1e-12
+    assert abs(sums[model.states.index(("B", "n"))] - 1.356) < 1e-3
+
+
 SENTENCES = [
     "我来到北京清华大学，他来到了网易杭研大厦。",
     "乌鸦坐飞机\n  小明硕士毕业于中国科学院计算所, 后在日本京都大学深造",
@@ -173,15 +213,19 @@ def test_segment_says_nothing_and_leaves_nothing_behind(tmp_path):
         ("analyse/idf.txt", document_frequencies),
         ("lac_small/word.dic", embedding),
         ("lac_small/model_baseline/word_emb", embedding),
+        ("posseg/prob_start.py", tagging_model),
+        ("posseg/prob_trans.py", tagging_model),
+        ("posseg/prob_emit.py", tagging_model),
     ],
 )
 def test_another_file_than_that_of_this_version_is_refused(elsewhere, name, read):
     for needed in lexicon.SHA256:
         (elsewhere / needed).parent.mkdir(parents=True, exist_ok=True)
-        content = bytearray((JIEBA / needed).read_bytes())
-        if needed == name:
-            content[-2] ^= 1
-        (elsewhere / needed).write_bytes(content)
+        if needed != name:
+            (elsewhere / needed).symlink_to(JIEBA / needed)
+    content = bytearray((JIEBA / name).read_bytes())
+    content[-2] ^= 1
+    (elsewhere / name).write_bytes(content)
     with pytest.raises(RuntimeError) as caught:
         read()
     words = str(caught.value)
@@ -245,83 +289,3 @@ def test_a_damaged_paddle_tensor_is_refused():
     for content in wrong:
         with pytest.raises(ValueError, match="content: "):
             lexicon._paddle_tensor(content)
-
-
-GOOD = {
-    "zh_cwe/240.txt": "\ufeff李白\t诗\t9.2\r\n日本\t书\t0\r\n",
-    "zh_cwe/297.txt": " 钱\t 现金\t4.58\nOPEC\t石油\t2.67\n\n老虎\t虎\t5",
-    "zh_ca8/morphological.txt": ": A\r\n避 避一避 补 补一补\r\n",
-    "zh_ca8/semantic.txt": ": a\n甲 乙 丙 丁\n: b\n一 二 三 四\n五 六 七 八",
-    "zh_cwe/analogy.txt": ": a\n甲\t乙 丙  丁 \n",
-}
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for name, content in GOOD.items():
-        path = tmp_path / "wordsim" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode())
-    return tmp_path
-
-
-def test_similarity_tests_are_read(folder):
-    found = similarity_tests(folder)
-    assert list(found) == ["wordsim-240", "wordsim-296"]
-    assert found["wordsim-240"].pairs == (("李白", "诗"), ("日本", "书"))
-    assert found["wordsim-296"].pairs == (("钱", "现金"), ("老虎", "虎"))
-    expected = torch.tensor([4.58, 5], dtype=torch.float64)
-    assert torch.equal(found["wordsim-296"].scores, expected)
-
-
-def test_analogies_are_read(folder):
-    assert analogies(folder) == {
-        "morphological/A": [("避", "避一避", "补", "补一补")],
-        "semantic/a": [("甲", "乙", "丙", "丁")],
-        "semantic/b": [("一", "二", "三", "四"), ("五", "六", "七", "八")],
-        "analogy/a": [("甲", "乙", "丙", "丁")],
-    }
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("zh_cwe/240.txt", b"a\tb\t1\nc\td\n", r"240.txt, line 2: 'c\td' is not 3 f"),
-        ("zh_cwe/240.txt", b"a\tb\t1\t2", "240.txt, line 1: "),
-        ("zh_cwe/240.txt", b"a\t\t1", "240.txt, line 1: "),
-        ("zh_cwe/297.txt", b"\na\tb\tx", "297.txt, line 2: score 'x' is no number"),
-        ("zh_cwe/297.txt", b"a\tb\tnan", "297.txt, line 1: score 'nan'"),
-        ("zh_cwe/297.txt", b"a\tb\t1\n\xff\tb\t1", "297.txt, line 2: not UTF-8"),
-        ("zh_ca8/semantic.txt", b": a\nb c d", "line 2: 'b c d' is not 4 fields"),
-        ("zh_ca8/semantic.txt", b"a b c d\n: a", "line 1: words before the first"),
-        ("zh_ca8/semantic.txt", b": a b\n", "line 1: ': a b' is not 2 fields"),
-        ("zh_cwe/analogy.txt", b": a\n: b\nc d e f g", "analogy.txt, line 3: "),
-    ],
-)
-def test_a_damaged_list_is_refused_by_file_and_line(folder, name, content, words):
-    (folder / "wordsim" / name).write_bytes(content)
-    with pytest.raises(ValueError) as caught:
-        (similarity_tests if name[-7:-4].isdigit() else analogies)(folder)
-    assert words in str(caught.value)
-
-
-def test_an_absent_list_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"240\.txt"):
-        similarity_tests(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"morphological\.txt"):
-        analogies(tmp_path)
-
-
-@pytest.mark.skipif("BLOGCORE_DATA" not in os.environ, reason="BLOGCORE_DATA not set")
-def test_the_real_judgements_are_read():
-    folder = Path(os.environ["BLOGCORE_DATA"])
-    tests = similarity_tests(folder)
-    assert [len(test.pairs) for test in tests.values()] == [240, 296]
-    assert [test.scores.max().item() for test in tests.values()] == [9.2, 4.98]
-    assert sum(pair == ("钱", "现金") for pair in tests["wordsim-296"].pairs) == 2
-    sections = analogies(folder)
-    sizes = Counter()
-    for name, rows in sections.items():
-        sizes[name.partition("/")[0]] += len(rows)
-    assert sizes == {"morphological": 10_177, "semantic": 7_636, "analogy": 953}
-    assert len(sections) == 11

@@ -1,0 +1,213 @@
+"""Text encoders made of blocks: BERT, and T-TA, which predicts every token at once.
+
+An encoder turns ids (B, T) into hidden vectors (B, T, width); its ``head`` turns those
+that are asked into predictions. BERT and T-TA hold the same parts and differ in wiring.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from blogcore.blocks import Block, EncoderConfig, Stack, check_allowed, not_self
+from blogcore.checks import check_integer
+
+SPREAD = 0.02  # of initial weights: BERT's initializer_range
+
+
+class Embedding(nn.Module):
+    """LN(E[id] + P[position] + S[segment]): ids (B, T) → (B, T, width).
+
+    Raises TypeError for ids that are no integers, ValueError for ids outside of the
+    vocabulary (on a GPU torch's own assertion: looking would make it wait), for texts
+    that are empty or longer than the positions, and for unfit segments.
+    """
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.tokens = nn.Embedding(config.vocabulary, config.width)
+        self.positions = nn.Embedding(config.positions, config.width)
+        if config.segments:
+            self.segments = nn.Embedding(config.segments, config.width)
+        else:
+            self.segments = None
+        self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, ids, segments=None):
+        self._check(ids, segments)
+        return self.placed(self.tokens(ids), segments)
+
+    def placed(self, vectors: torch.Tensor, segments=None) -> torch.Tensor:
+        """LN(vectors + P + S) for vectors (B, T, width); segment 0 if None."""
+        total = vectors + self.positions.weight[: vectors.shape[1]]
+        if self.segments is not None:
+            first = self.segments.weight[0]
+            total = total + (first if segments is None else self.segments(segments))
+        return self.dropout(self.norm(total))
+
+    def _check(self, ids, segments) -> None:
+        _check_ids("ids", ids, self.tokens.num_embeddings)
+        longest = self.positions.num_embeddings
+        if ids.ndim != 2 or len(ids) == 0 or not 1 <= ids.shape[1] <= longest:
+            raise ValueError(
+                f"ids: shape {tuple(ids.shape)} is not (texts, length) with at least "
+                f"one text and a length of 1 … {longest}"
+            )
+        if segments is not None:
+            if self.segments is None:
+                raise ValueError("segments: given, but the config has segments = 0")
+            _check_ids("segments", segments, self.segments.num_embeddings)
+            if segments.shape != ids.shape:
+                raise ValueError(
+                    f"segments: shape {tuple(segments.shape)} is not that of ids, "
+                    f"{tuple(ids.shape)}"
+                )
+
+
+class MaskedLanguageHead(nn.Module):
+    """Logits over the vocabulary: E LN(GELU(W h + b)) + c, with the embedding's own E.
+
+    Called on the positions asked only: ``head(hidden[asked])``, (n, width) → (n, V).
+    ``tokens`` is tied as an object, so that whatever trains or replaces it is seen.
+    """
+
+    def __init__(self, config: EncoderConfig, tokens: nn.Embedding):
+        super().__init__()
+        self.dense = nn.Linear(config.width, tokens.embedding_dim)
+        self.norm = nn.LayerNorm(tokens.embedding_dim, eps=config.epsilon)
+        self.activation = nn.GELU()
+        self.tokens = tokens
+        self.bias = nn.Parameter(torch.zeros(tokens.num_embeddings))
+
+    def forward(self, hidden):
+        found = self.norm(self.activation(self.dense(hidden)))
+        return F.linear(found, self.tokens.weight, self.bias)
+
+
+class Pooler(nn.Module):
+    """tanh(W h₁ + b) of the first position: hidden (B, T, width) → (B, width)."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.width, config.width)
+
+    def forward(self, hidden):
+        return self.dense(hidden[:, 0]).tanh()
+
+
+class Bert(nn.Module):
+    """Hidden vectors (B, T, width) of ids (B, T): every position reads every other.
+
+    ``valid`` (B, T) bool is False at padding; ``allowed`` bool, (T, T) or broadcastable
+    to (B, heads, T, T), may forbid more. What is asked of the vectors is ``head``'s.
+    A text of padding alone gets finite vectors that mean nothing.
+    """
+
+    def __init__(self, embedding: nn.Module, blocks: nn.Module, head: nn.Module):
+        super().__init__()
+        self.embedding, self.blocks, self.head = embedding, blocks, head
+
+    def forward(self, ids, valid=None, segments=None, allowed=None):
+        x = self.embedding(ids, segments)
+        return self.blocks(x, None, _visible(ids, valid, allowed))
+
+
+class TextAutoencoder(nn.Module):
+    """T-TA: hidden vector i of ids (B, T) knows every token but the i-th.
+
+    Queries start from LN(q₀ + P), where q₀ is 0 or the embedding of the token ``start``
+    (published code: [MASK]); all blocks read LN(E + P). ``allowed`` is ``not_self``
+    unless given; the rest is as in ``Bert``. Source: Shin et al. (2020).
+    """
+
+    def __init__(self, embedding, blocks, head, start: int | None = None):
+        super().__init__()
+        self.embedding, self.blocks, self.head = embedding, blocks, head
+        self.start = start
+
+    def forward(self, ids, valid=None, segments=None, allowed=None):
+        memory = self.embedding(ids, segments)
+        if allowed is None:
+            allowed = not_self(ids.shape[1], ids.device)
+        visible = _visible(ids, valid, allowed)
+        return self.blocks(self.queries(ids, segments), memory, visible)
+
+    def queries(self, ids, segments=None) -> torch.Tensor:
+        """The first queries, (B, T, width): of ids they take the shape alone."""
+        tokens = self.embedding.tokens.weight
+        q0 = torch.zeros_like(tokens[0]) if self.start is None else tokens[self.start]
+        return self.embedding.placed(q0.expand(*ids.shape, -1), segments)
+
+
+def masked_language_bert(config: EncoderConfig) -> Bert:
+    """BERT with its masked-language head, as torch initialises its parts."""
+    embedding = Embedding(config)
+    blocks = Stack(Block(config) for _ in range(config.layers))
+    return Bert(embedding, blocks, MaskedLanguageHead(config, embedding.tokens))
+
+
+def bert(config: EncoderConfig, generator: torch.Generator) -> Bert:
+    """BERT with its masked-language head, initialised from the generator alone.
+
+    109,514,298 parameters for the default shape and 30,522 tokens. Source: Devlin et
+    al. (2019).
+    """
+    with torch.device("meta"):  # torch's own initialisation would cost time and draws
+        model = masked_language_bert(config)
+    return initialise(model.to_empty(device="cpu"), generator)
+
+
+def tta(
+    config: EncoderConfig, generator: torch.Generator, start: int | None = None
+) -> TextAutoencoder:
+    """T-TA of the same parameters as ``bert``: another wiring of equal parts.
+
+    ``start`` is the id of the token whose embedding is q₀; None: q₀ = 0. Source: Shin
+    et al. (2020).
+    """
+    if start is not None:
+        check_integer("start", start, 0)
+        if start >= config.vocabulary:
+            raise ValueError(f"start: {start} is not in 0 … {config.vocabulary - 1}")
+    parts = bert(config, generator)
+    return TextAutoencoder(parts.embedding, parts.blocks, parts.head, start)
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> nn.Module:
+    """The module itself, its matrices now N(0, 0.02²), norms 1 and 0, biases 0."""
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            if parameter.ndim >= 2:
+                nn.init.normal_(parameter, std=SPREAD, generator=generator)
+            else:
+                ones = isinstance(part, nn.LayerNorm) and name == "weight"
+                nn.init.constant_(parameter, float(ones))
+    return module
+
+
+def _visible(ids, valid, allowed):
+    """``allowed`` without the keys that are padding."""
+    length = ids.shape[1]
+    if allowed is not None:
+        heads = allowed.shape[1] if allowed.ndim == 4 else 1
+        check_allowed(allowed, (len(ids), heads, length, length))
+    if valid is None:
+        return allowed
+    if valid.dtype != torch.bool or valid.shape != ids.shape:
+        raise ValueError(
+            f"valid: {valid.dtype} of shape {tuple(valid.shape)} is not torch.bool of "
+            f"shape {tuple(ids.shape)}, as ids"
+        )
+    keys = valid[:, None, None, :]
+    return keys if allowed is None else keys & allowed
+
+
+def _check_ids(name: str, ids: torch.Tensor, count: int) -> None:
+    if not isinstance(ids, torch.Tensor) or ids.dtype not in (torch.int64, torch.int32):
+        kind = getattr(ids, "dtype", type(ids).__name__)
+        raise TypeError(f"{name}: {kind} is neither torch.int64 nor torch.int32")
+    if ids.numel() and ids.device.type == "cpu":
+        low, high = (extreme.item() for extreme in ids.aminmax())
+        if low < 0 or high >= count:
+            wrong = low if low < 0 else high
+            raise ValueError(f"{name}: {wrong} is not in 0 … {count - 1}")

@@ -1,0 +1,278 @@
+"""What a language model is asked: cloze questions, the loss on them, and scores.
+
+A model maps ids (B, T) and ``valid`` (B, T), True where there is a token and False
+where there is padding, to hidden vectors (B, T, width), and ``model.head`` maps hidden
+vectors (N, width) to logits (N, V). Nothing here knows which model it is: BERT is asked
+about the tokens that were masked, T-TA about every token.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from blogcore.checks import check_integer, check_number
+
+Parts = dict[str, torch.Tensor]
+Objective = Callable[[nn.Module, object], tuple[torch.Tensor, Parts]]
+
+
+class Cloze(NamedTuple):
+    """Questions about a batch of texts.
+
+    ``inputs`` (B, T) is what the model sees, ``valid`` (B, T) is False for padding, or
+    None if there is none; ``positions`` (N,) count through the B·T places row by row,
+    and ``targets`` (N,) are the ids that the text has there.
+    """
+
+    inputs: torch.Tensor
+    valid: torch.Tensor | None
+    positions: torch.Tensor
+    targets: torch.Tensor
+
+    def to(self, device: torch.device) -> "Cloze":
+        """The same questions on another device."""
+        moved = (None if tensor is None else tensor.to(device) for tensor in self)
+        return Cloze(*moved)
+
+    def part(self, index: int, parts: int) -> "Cloze":
+        """Every ``parts``-th text from the ``index``-th on, with its questions."""
+        length = self.inputs.shape[1]
+        rows, columns = self.positions // length, self.positions % length
+        mine = rows % parts == index
+        positions = (rows // parts * length + columns)[mine]
+        valid = None if self.valid is None else self.valid[index::parts]
+        return Cloze(self.inputs[index::parts], valid, positions, self.targets[mine])
+
+
+def mask_tokens(
+    ids: torch.Tensor,
+    rate: float,
+    mask: int,
+    vocabulary: int,
+    generator: torch.Generator,
+    special: Collection[int] = (),
+    valid: torch.Tensor | None = None,
+) -> Cloze:
+    """Ask about a share of the tokens, most of them hidden: BERT's masking.
+
+    In every row max(1, round(rate · n)) of its n ordinary tokens are chosen, uniformly
+    and without replacement. Each chosen one then becomes ``mask`` with probability .8,
+    a random ordinary token (maybe the same) with .1, or stays, with .1. Ordinary is
+    what is neither padding, nor ``mask``, nor ``special``. ``ids`` (B, T) is left as it
+    is. Draws are made on the CPU. Raises ValueError for a rate outside 0 … 1, ids
+    outside the vocabulary, or no ordinary token. Source: Devlin et al. (2019), 3.1.
+    """
+    check_number("rate", rate, 0, 1)
+    check_integer("vocabulary", vocabulary, 1)
+    _check_ids(ids, vocabulary)
+    banned = {*special, mask}
+    words = torch.tensor([v for v in range(vocabulary) if v not in banned])
+    if not (0 <= mask < vocabulary and len(words)):
+        raise ValueError(
+            f"mask: {mask!r} is not one of {vocabulary} ids, some ordinary"
+        )
+    _check_valid(ids, valid)
+    positions = _choose(_ordinary(ids, valid, banned).cpu(), rate, generator)
+    chance = torch.rand(len(positions), generator=generator)
+    drawn = torch.randint(len(words), (len(positions),), generator=generator)
+    positions, chance = positions.to(ids.device), chance.to(ids.device)
+    targets = ids.flatten()[positions]
+    replaced = torch.where(chance < 0.9, words[drawn].to(ids.device), targets)
+    replaced = torch.where(chance < 0.8, mask, replaced)
+    inputs = ids.flatten().scatter(0, positions, replaced).view_as(ids)
+    return Cloze(inputs, valid, positions, targets)
+
+
+def every_token(
+    ids: torch.Tensor,
+    special: Collection[int] = (),
+    valid: torch.Tensor | None = None,
+) -> Cloze:
+    """Ask about every ordinary token and hide none: the questions of T-TA.
+
+    Only for models whose output at a place cannot see the token there; any other would
+    learn to copy. Source: Shin et al. (2020), the language autoencoding objective.
+    """
+    _check_ids(ids)
+    _check_valid(ids, valid)
+    positions = _ordinary(ids, valid, special).flatten().nonzero()[:, 0]
+    if not len(positions):
+        raise ValueError(f"ids: no ordinary token among {tuple(ids.shape)}")
+    return Cloze(ids, valid, positions, ids.flatten()[positions])
+
+
+def token_prediction(model: nn.Module, batch: Cloze) -> tuple[torch.Tensor, Parts]:
+    """Mean of −log softmax(logits)_target over the questions, in nats: an objective.
+
+    The head is computed where something is asked, and nowhere else. Parts: loss and
+    accuracy (0 … 1).
+    """
+    logits = _answers(model, batch)
+    loss = F.cross_entropy(logits, batch.targets)
+    hits = (logits.argmax(-1) == batch.targets).float().mean()
+    return loss, {"loss": loss.detach(), "accuracy": hits}
+
+
+class Asked(nn.Module):
+    """A model and its objective as one module: forward(batch) is (loss, parts).
+
+    What wraps a module to train it in several processes sees only its forward.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective):
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, batch):
+        return self.objective(self.model, batch)
+
+
+def in_processes(
+    accelerator, model: nn.Module, objective: Objective, optimizer, batches
+) -> tuple[nn.Module, Objective, torch.optim.Optimizer, Callable[[int], Cloze]]:
+    """What ``train`` needs, in this order, to share each batch among processes.
+
+    ``accelerator`` is an ``accelerate.Accelerator``; one process is the ordinary case.
+    Every process draws the whole batch and keeps its part. A process's loss counts by
+    its number of questions, so the gradient is that of the whole batch. The model is
+    trained in place.
+    """
+    module, optimizer = accelerator.prepare(Asked(model, objective), optimizer)
+    index, count = accelerator.process_index, accelerator.num_processes
+
+    def mine(step: int) -> Cloze:
+        return batches(step).part(index, count).to(accelerator.device)
+
+    def together(module, batch):
+        asked = torch.tensor(float(len(batch.targets)), device=accelerator.device)
+        share = asked / accelerator.reduce(asked, "mean")
+        loss, parts = module(batch)
+        parts = {n: accelerator.reduce(share * v, "mean") for n, v in parts.items()}
+        return share * loss, parts
+
+    return module, together, optimizer, mine
+
+
+def pseudo_log_likelihood(
+    model: nn.Module,
+    ids: torch.Tensor,
+    mask: int,
+    special: Collection[int] = (),
+    valid: torch.Tensor | None = None,
+    rows: int = 256,
+) -> torch.Tensor:
+    """log p(x_i | x_∖i) by hiding one token at a time: (B, T), 0 where none is asked.
+
+    The sum over a row is the pseudo-log-likelihood of the text. As many forward passes
+    as there are tokens, ``rows`` of them at once. Source: Salazar et al. (2020).
+    """
+    whole = every_token(ids, special, valid)
+    scores = torch.zeros(ids.numel(), device=ids.device)
+    for part in one_mask_each(whole, mask, rows):
+        scores[part.positions] = _log_likelihood(model, part.asked)
+    return scores.view(ids.shape)
+
+
+def one_pass_log_likelihood(
+    model: nn.Module,
+    ids: torch.Tensor,
+    special: Collection[int] = (),
+    valid: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """log p(x_i | x_∖i) of all tokens in one pass: (B, T), 0 where none is asked.
+
+    Right only for models that cannot see the token they are asked about, as T-TA.
+    """
+    whole = every_token(ids, special, valid)
+    scores = torch.zeros(ids.numel(), device=ids.device)
+    scores[whole.positions] = _log_likelihood(model, whole)
+    return scores.view(ids.shape)
+
+
+class MaskedCopies(NamedTuple):
+    """Some of a batch's questions, each with a copy of its text of its own."""
+
+    positions: torch.Tensor
+    asked: Cloze
+
+
+def one_mask_each(whole: Cloze, mask: int, rows: int) -> Iterator[MaskedCopies]:
+    """Turn every question into a copy of its text with that one token hidden.
+
+    ``positions`` (n,) are those of the question in ``whole``; ``asked`` holds the n ≤
+    ``rows`` copies.
+    """
+    check_integer("mask", mask, 0)
+    check_integer("rows", rows, 1)
+    length = whole.inputs.shape[1]
+    for some in torch.arange(len(whole.positions)).split(rows):
+        positions, targets = whole.positions[some], whole.targets[some]
+        copies = whole.inputs[positions // length]
+        places = torch.arange(len(some), device=copies.device) * length
+        places += positions % length
+        inputs = copies.flatten().scatter(0, places, mask).view_as(copies)
+        valid = None if whole.valid is None else whole.valid[positions // length]
+        yield MaskedCopies(positions, Cloze(inputs, valid, places, targets))
+
+
+def cloze_distribution(model: nn.Module, batch: Cloze) -> torch.Tensor:
+    """log p(v) for each question of the batch, without gradients: (N, V)."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            return _answers(model, batch).log_softmax(-1)
+    finally:
+        model.train(was_training)
+
+
+def _answers(model: nn.Module, batch: Cloze) -> torch.Tensor:
+    hidden = model(batch.inputs, batch.valid)
+    return model.head(hidden.flatten(0, 1)[batch.positions])
+
+
+def _log_likelihood(model: nn.Module, batch: Cloze) -> torch.Tensor:
+    log_p = cloze_distribution(model, batch)
+    return log_p.gather(1, batch.targets[:, None])[:, 0].float()
+
+
+def _choose(ordinary: torch.Tensor, rate: float, generator) -> torch.Tensor:
+    """Flat positions of max(1, round(rate · n)) places a row, in ascending order."""
+    counts = ordinary.sum(1)
+    if not counts.any():
+        raise ValueError(f"ids: no ordinary token among {tuple(ordinary.shape)}")
+    wanted = (rate * counts).round().clamp(min=1).minimum(counts)
+    # Ranks of one random number a place; places that may not be chosen come last.
+    dice = torch.rand(ordinary.shape, generator=generator).where(ordinary, 2.0)
+    ranks = dice.argsort(1).argsort(1)
+    return (ranks < wanted[:, None]).flatten().nonzero()[:, 0]
+
+
+def _ordinary(ids, valid, banned: Collection[int]) -> torch.Tensor:
+    forbidden = torch.tensor(sorted(banned), dtype=ids.dtype, device=ids.device)
+    ordinary = ~torch.isin(ids, forbidden)
+    return ordinary if valid is None else ordinary & valid
+
+
+def _check_ids(ids: torch.Tensor, vocabulary: int | None = None) -> None:
+    if ids.dtype != torch.int64 or ids.ndim != 2 or not ids.numel():
+        raise ValueError(
+            f"ids: {ids.dtype} of shape {tuple(ids.shape)}, not torch.int64 (B, T)"
+        )
+    if vocabulary and not 0 <= ids.min() <= ids.max() < vocabulary:
+        raise ValueError(
+            f"ids: {ids.min()} … {ids.max()} are not all in 0 … {vocabulary - 1}"
+        )
+
+
+def _check_valid(ids: torch.Tensor, valid: torch.Tensor | None) -> None:
+    if valid is None:
+        return
+    if valid.dtype != torch.bool or valid.shape != ids.shape:
+        raise ValueError(
+            f"valid: {valid.dtype} of shape {tuple(valid.shape)}, not torch.bool "
+            f"{tuple(ids.shape)}"
+        )

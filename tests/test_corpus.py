@@ -1,0 +1,348 @@
+"""What is known exactly is exact: by enumeration, in log space, by construction."""
+
+import math
+import re
+from itertools import pairwise, product
+
+import pytest
+import torch
+
+from blogcore.corpus import (
+    HiddenMarkov,
+    Sequences,
+    pointer_chase,
+    pseudo_chinese,
+    random_markov,
+)
+from blogcore.runtime import stream
+
+HALVES = torch.full((2,), 0.5)
+SWITCH = HiddenMarkov(
+    HALVES, torch.eye(2).flip(0), torch.tensor([[1, 0, 0], [0, 0.5, 0.5]])
+)
+
+
+def uneven(states: int, vocabulary: int, seed: int) -> HiddenMarkov:
+    """A drawn language whose first state is drawn too."""
+    dice = stream(seed, "language")
+    drawn = random_markov(states, vocabulary, dice, 0.8, 0.7)
+    start = torch.rand(states, generator=dice, dtype=torch.float64)
+    return HiddenMarkov(start / start.sum(), drawn.transition, drawn.emission)
+
+
+def joint(language: HiddenMarkov, length: int) -> torch.Tensor:
+    """p(x) of every sequence, summed over every path of states: (V, …, V)."""
+    states, vocabulary = language.emission.shape
+    total = torch.zeros([vocabulary] * length, dtype=torch.float64)
+    for path in product(range(states), repeat=length):
+        weight = language.start[path[0]].clone()
+        for before, after in pairwise(path):
+            weight *= language.transition[before, after]
+        for state in path:
+            weight = weight[..., None] * language.emission[state]
+        total += weight
+    return total
+
+
+def conditional(table: torch.Tensor, known: dict[int, int], asked: int) -> torch.Tensor:
+    """p(x_asked | the known ones), by summing a joint table over all others."""
+    where = tuple(
+        slice(known.get(i), known[i] + 1) if i in known else slice(None)
+        for i in range(table.ndim)
+    )
+    axes = [axis for axis in range(table.ndim) if axis != asked]
+    kept = table[where].sum(axes) if axes else table[where]
+    return kept / kept.sum()
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+@pytest.mark.parametrize(("states", "vocabulary"), [(1, 3), (2, 2), (3, 3), (4, 2)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_probability_is_that_of_enumeration(states, vocabulary, length, seed):
+    language = uneven(states, vocabulary, seed)
+    table = joint(language, length)
+    ids = torch.tensor([*product(range(vocabulary), repeat=length)])
+    seen = torch.rand(ids.shape, generator=stream(seed, "seen")) < 0.6
+    for mask in (None, seen):
+        cloze, ahead = language.cloze(ids, mask), language.predictive(ids, mask)
+        surprise, likely = (
+            language.surprise(ids, mask),
+            language.log_likelihood(ids, mask),
+        )
+        for row, x in enumerate(ids.tolist()):
+            shown = (
+                range(length) if mask is None else mask[row].nonzero()[:, 0].tolist()
+            )
+            known = {i: x[i] for i in shown}
+            where = tuple(known.get(i, slice(None)) for i in range(length))
+            assert abs(table[where].sum().log() - likely[row]) < 1e-12
+            for i in range(length):
+                rest = {j: v for j, v in known.items() if j != i}
+                past = {j: v for j, v in known.items() if j < i}
+                expected = conditional(table, rest, i).log()
+                assert (cloze[row, i] - expected).abs().max() < 1e-12
+                assert abs(surprise[row, i] + expected[x[i]]) < 1e-12
+                expected = conditional(table, past, i).log()
+                assert (ahead[row, i] - expected).abs().max() < 1e-12
+
+
+def in_log_space(language: HiddenMarkov, ids: torch.Tensor) -> torch.Tensor:
+    """log p(x_i = v | x_∖i), every sum a logsumexp: slow, and nothing underflows."""
+    start, transition, emission = (
+        table.log()
+        for table in (language.start, language.transition, language.emission)
+    )
+    told = emission.T[ids]
+    alpha = [start.expand(len(ids), -1)]
+    beta = [torch.zeros_like(alpha[0])]
+    for now in range(ids.shape[1] - 1):
+        step = (alpha[-1] + told[:, now])[:, :, None] + transition
+        alpha.append(step.logsumexp(1))
+        step = transition + (beta[-1] + told[:, -1 - now])[:, None]
+        beta.append(step.logsumexp(2))
+    weights = torch.stack(alpha, 1) + torch.stack(beta[::-1], 1)
+    return (weights[..., None] + emission).logsumexp(2).log_softmax(2)
+
+
+@pytest.mark.parametrize("concentration", [0.01, 0.15, 1.0])
+def test_long_sequences_stay_exact(concentration):
+    """Also where most tokens are wrong: uniform ids are astronomically unlikely."""
+    language = random_markov(8, 32, stream(3, "language"), concentration, 0.1)
+    ids = language.sample(4, 512, stream(0, "text")).ids
+    ids = torch.cat([ids, torch.randint(32, ids.shape, generator=stream(0, "noise"))])
+    cloze, ahead = language.cloze(ids), language.predictive(ids)
+    for log_probabilities in (cloze, ahead):
+        assert (log_probabilities.exp().sum(2) - 1).abs().max() < 1e-12
+    own = ahead.gather(2, ids[:, :, None])[:, :, 0].sum(1)
+    torch.testing.assert_close(own, language.log_likelihood(ids), rtol=1e-12, atol=0)
+    torch.testing.assert_close(cloze, in_log_space(language, ids), rtol=0, atol=1e-10)
+
+
+def test_what_is_not_seen_is_padding():
+    language = random_markov(4, 6, stream(0, "language"))
+    ids = language.sample(5, 9, stream(0, "text")).ids
+    seen = torch.ones(ids.shape, dtype=torch.bool)
+    seen[:, 6:] = False
+    short = ids[:, :6]
+    pairs = [
+        (language.cloze(ids, seen)[:, :6], language.cloze(short)),
+        (language.surprise(ids, seen)[:, :6], language.surprise(short)),
+        (language.log_likelihood(ids, seen), language.log_likelihood(short)),
+    ]
+    for padded, plain in pairs:
+        torch.testing.assert_close(padded, plain, rtol=0, atol=1e-13)
+
+
+def test_no_guess_beats_the_floor_and_the_floor_is_calibrated():
+    language = random_markov(8, 32, stream(0, "language"))
+    ids = language.sample(4000, 24, stream(0, "text")).ids
+    surprise = language.surprise(ids)
+    ahead = -language.predictive(ids).gather(2, ids[:, :, None])[:, :, 0]
+    log_p = language.cloze(ids)
+    entropy = -(log_p.exp() * log_p.clamp_min(-1e3)).sum(2)
+    error = 3 * (surprise - entropy).mean(1).std() / len(ids) ** 0.5
+    assert abs(surprise.mean() - entropy.mean()) < error < 0.02
+    assert surprise.mean() + 0.2 < ahead.mean() < math.log(32) - 0.5
+
+
+def test_samples_follow_the_tables():
+    language = uneven(3, 4, 0)
+    ids, states = language.sample(20_000, 6, stream(0, "text"))
+    assert ids.shape == states.shape == (20_000, 6)
+    before, after = states[:, :-1].flatten(), states[:, 1:].flatten()
+    counted = [
+        (torch.bincount(states[:, 0], minlength=3).double(), language.start),
+        (
+            torch.bincount(before * 3 + after, minlength=9).view(3, 3).double(),
+            language.transition,
+        ),
+        (
+            torch.bincount((states * 4 + ids).flatten(), minlength=12)
+            .view(3, 4)
+            .double(),
+            language.emission,
+        ),
+    ]
+    for counts, expected in counted:
+        total = counts.sum(-1, keepdim=True)
+        error = (expected * (1 - expected) / total).sqrt()
+        assert ((counts / total - expected).abs() <= 4 * error).all()
+
+
+def test_a_language_and_its_samples_come_from_their_streams_alone():
+    torch.manual_seed(0)
+    untouched = torch.get_rng_state()
+    first, second = (random_markov(5, 7, stream(1, "language")) for _ in range(2))
+    assert torch.equal(first.transition, second.transition)
+    assert torch.equal(first.emission, second.emission)
+    other = random_markov(5, 7, stream(2, "language"))
+    assert not torch.equal(first.transition, other.transition)
+    drawn = [first.sample(3, 9, stream(0, "text")) for _ in range(2)]
+    assert all(map(torch.equal, *drawn))
+    assert torch.equal(torch.get_rng_state(), untouched)
+
+
+def test_concentrations_shape_the_rows_they_name():
+    dull = random_markov(20, 30, stream(0, "x"), transition=1000, emission=0.01)
+    assert dull.transition.max() < 0.07
+    assert dull.emission.max(1).values.mean() > 0.7
+    assert torch.equal(dull.start, torch.full((20,), 0.05, dtype=torch.float64))
+
+
+def test_what_cannot_be_is_impossible_not_wrong():
+    """State 0 says 0, state 1 says 1 or 2, and they take turns."""
+    fits, odd = torch.tensor([[0, 1, 0]]), torch.tensor([[0, 1, 1]])
+    assert SWITCH.log_likelihood(torch.cat([fits, odd])).isfinite().tolist() == [
+        True,
+        False,
+    ]
+    alone = torch.tensor([[0, 0, 0]])  # at fault in the middle only
+    cloze = SWITCH.cloze(alone, torch.tensor([[True, False, True]]))
+    assert cloze[0, 1].exp().tolist() == [0, 0.5, 0.5]
+    assert SWITCH.surprise(alone, torch.tensor([[True, False, True]]))[0, 1] == math.inf
+    with pytest.raises(ValueError, match="position 0 of sequence 1 has probability 0"):
+        SWITCH.cloze(torch.cat([fits, odd]))
+    with pytest.raises(ValueError, match="position 2 of sequence 0 has probability 0"):
+        SWITCH.predictive(alone)
+    assert SWITCH.predictive(odd)[0, 2].exp().tolist() == [1, 0, 0]
+
+
+def table(*rows):
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: HiddenMarkov(table(0.5, 0.500001), torch.eye(2), torch.eye(2)),
+            "start: a row sums to 1.000001",
+        ),
+        (
+            lambda: HiddenMarkov(table(1, 0), table([1, 0], [0.2, 0.2]), torch.eye(2)),
+            "transition: a row sums to 0.4",
+        ),
+        (
+            lambda: HiddenMarkov(table(1, 0), torch.eye(2), table([1, 0], [1.5, -0.5])),
+            r"emission: -0.5 … 1.5 are not in 0 … 1",
+        ),
+        (
+            lambda: HiddenMarkov(table(1, math.nan), torch.eye(2), torch.eye(2)),
+            "start: nan",
+        ),
+        (
+            lambda: HiddenMarkov(table(1, 0), torch.eye(3), torch.eye(2)),
+            r"transition: shape \(3, 3\)",
+        ),
+        (
+            lambda: HiddenMarkov(table(1, 0), torch.eye(2), torch.eye(3)),
+            "emission: 3 rows do not fit 2 states",
+        ),
+        (
+            lambda: HiddenMarkov(torch.eye(2), torch.eye(2), torch.eye(2)),
+            r"start: shape \(2, 2\)",
+        ),
+        (
+            lambda: HiddenMarkov(table(), torch.eye(2), torch.eye(2)),
+            r"start: shape \(0,\)",
+        ),
+        (lambda: SWITCH.sample(0, 3, stream(0, "x")), "count: 0"),
+        (lambda: SWITCH.sample(3, 0, stream(0, "x")), "length: 0"),
+        (lambda: SWITCH.sample(3, -1, stream(0, "x")), "length: -1"),
+        (
+            lambda: SWITCH.cloze(torch.tensor([[0, 3]])),
+            "ids: 0 … 3 are not all in 0 … 2",
+        ),
+        (lambda: SWITCH.cloze(torch.tensor([[-1, 2]])), "ids: -1 … 2"),
+        (
+            lambda: SWITCH.predictive(torch.tensor([0, 1])),
+            r"ids: torch.int64 of shape \(2,",
+        ),
+        (lambda: SWITCH.surprise(torch.zeros(0, 4).long()), r"shape \(0, 4\)"),
+        (lambda: SWITCH.log_likelihood(torch.zeros(1, 4)), "ids: torch.float32"),
+        (
+            lambda: SWITCH.cloze(torch.zeros(1, 4).long(), torch.ones(1, 4)),
+            "seen: torch.float32",
+        ),
+        (
+            lambda: SWITCH.cloze(torch.zeros(1, 4).long(), torch.ones(4) > 0),
+            r"seen: torch.bool of shape \(4,\)",
+        ),
+        (lambda: random_markov(0, 3, stream(0, "x")), "states: 0"),
+        (lambda: random_markov(3, 0, stream(0, "x")), "vocabulary: 0"),
+        (lambda: random_markov(3, 3, stream(0, "x"), 0.0), "transition: 0.0"),
+        (lambda: random_markov(3, 3, stream(0, "x"), 1, math.nan), "emission: nan"),
+        (lambda: pointer_chase(0, 8, 1, stream(0, "x")), "count: 0"),
+        (lambda: pointer_chase(1, 1, 1, stream(0, "x")), "size: 1"),
+        (lambda: pointer_chase(1, 8, 0, stream(0, "x")), "hops: 0"),
+        (lambda: pointer_chase(1, 8, 8, stream(0, "x")), "hops: 8 are not in 1 … 7"),
+    ],
+)
+def test_wrong_calls_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(("size", "hops"), [(8, 1), (8, 2), (8, 6), (5, 4), (2, 1)])
+def test_pointers_lead_where_the_target_says(size, hops):
+    ids = pointer_chase(4000, size, hops, stream(0, "chase"))
+    assert (ids.shape, ids.dtype) == ((4000, size + 2), torch.int64)
+    start, pointers, target = ids[:, :1], ids[:, 1:-1], ids[:, -1]
+    here, visited = start, []
+    for hop in range(size):
+        visited.append(here)
+        here = pointers.gather(1, here)
+        if hop + 1 == hops:
+            assert torch.equal(here[:, 0], target)
+    assert torch.equal(here, start), "one cycle through all places"
+    every = torch.arange(size).expand(4000, -1)
+    assert torch.equal(torch.cat(visited, 1).sort(1).values, every)
+    counts = torch.zeros(size, size).index_put_(
+        (start[:, 0], target), torch.tensor(1.0), True
+    )
+    assert (counts.diag() == 0).all()
+    expected = 4000 / size / (size - 1)
+    others = counts[~torch.eye(size, dtype=torch.bool)]
+    assert (others - expected).abs().max() < 5 * expected**0.5
+
+
+@pytest.fixture(scope="module")
+def chinese():
+    return pseudo_chinese()
+
+
+@pytest.fixture(scope="module")
+def sequences(chinese) -> Sequences:
+    return chinese.language.sample(300, 40, stream(0, "text"))
+
+
+def test_words_of_pseudo_chinese_have_the_shape_of_words(chinese, sequences):
+    starts = chinese.starts(sequences)
+    for row, words in enumerate(chinese.words(sequences)):
+        parts = [chinese.states[state] for state in sequences.states[row].tolist()]
+        positions = "".join(position for position, _ in parts)
+        assert re.fullmatch("(S|BM*E)*(BM*)?", positions)
+        text = "".join(chinese.characters[i] for i in sequences.ids[row].tolist())
+        assert "".join(word for word, _ in words) == text
+        first = [place for place, position in enumerate(positions) if position in "BS"]
+        assert starts[row].nonzero()[:, 0].tolist() == first
+        lengths = [len(word) for word, _ in words]
+        assert lengths == [b - a for a, b in zip(first, [*first[1:], 40], strict=True)]
+        for place, (_, tag) in zip(first, words, strict=True):
+            length = lengths[first.index(place)]
+            assert {tag} == {t for _, t in parts[place : place + length]}
+
+
+def test_pseudo_chinese_knows_its_own_probabilities(chinese, sequences):
+    language = chinese.language
+    assert (
+        language.emission.shape
+        == (163, 8870)
+        == (len(chinese.states), len(chinese.characters))
+    )
+    floor = language.surprise(sequences.ids).mean()
+    ahead = -language.log_likelihood(sequences.ids).mean() / 40
+    assert 6 < floor < ahead - 0.2 < 7
+    shared = language.emission[chinese.states.index(("B", "rz"))]
+    for character in "这這":
+        assert shared[chinese.characters.index(character)] == 0.5
