@@ -188,6 +188,7 @@ def standardised(images: np.ndarray) -> np.ndarray:
     return (images / 255 - mean) / std
 
 
+@pytest.mark.slow
 def test_cifar10_reads_the_binary_version(tmp_path, pictures, monkeypatch):
     write_binary(tmp_path, *pictures)
     assert len(data.CIFAR_FILES["train"]) == 5

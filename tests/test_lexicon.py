@@ -190,6 +190,7 @@ def test_segment_is_private():
     assert not jieba.dt.initialized
 
 
+@pytest.mark.slow
 def test_segment_says_nothing_and_leaves_nothing_behind(tmp_path):
     code = "from blogcore.lexicon import segment; print(*segment('研究生命起源'))"
     done = subprocess.run(

@@ -60,6 +60,7 @@ def logits(folder: Folder, **options) -> torch.Tensor:
     return model.head(model(ids, valid, segments))
 
 
+@pytest.mark.slow
 def test_every_single_tensor_is_needed_and_read(language):
     """Without any one of them the folder is refused; changed, the logits change."""
     file = language.path / "model.safetensors"

@@ -221,6 +221,7 @@ class TestObjective:
                 short, token_prediction(model, long)[0], rtol=0, atol=1e-12
             )
 
+    @pytest.mark.slow
     def test_training_by_it_reaches_the_exact_floor(self):
         """T-TA learns a tiny hidden Markov language to within .05 nat of Bayes."""
         language = random_markov(2, 4, stream(3, "language"), 0.2, 0.3)

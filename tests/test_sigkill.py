@@ -95,6 +95,7 @@ def test_training_resumes_bit_identically_after_fifty_kills(tmp_path):
     assert len(set(steps)) > STEPS / 4, f"the moments are too much alike: {steps}"
 
 
+@pytest.mark.slow
 def test_a_file_is_whole_whenever_its_writer_is_killed(tmp_path):
     path, dice = tmp_path / "file", random.Random(0)
     write_safely(path, b"\x02" * 2_000_000)
