@@ -1,23 +1,21 @@
 """What a reader sees of a run: source text, figures, claims tables, verdict boxes."""
 
-import base64
 import html
 import inspect
-import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from math import floor, isfinite, log10
 
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import HTML, Markdown, display
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from blogcore.claims import Claim
-from blogcore.evidence import Estimate, interval
-from blogcore.runtime import PROFILES
+from blogcore.evidence import Estimate, interval, load_records
+from blogcore.runtime import DATA, PROFILES
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and still after the
 # inversion by which the pages' dark mode shows figures.
@@ -86,41 +84,10 @@ def dots(axes: Axes, groups: Sequence[tuple[str, Sequence[float]]]) -> None:
     axes.invert_yaxis()
 
 
-def slider(label: str, frames: Sequence[tuple[str, str, Figure]]) -> None:
-    """Figures behind a slider that works without kernel and network.
-
-    ``frames`` are (value shown, alt text, figure); each becomes an SVG inside the page,
-    and moving the slider shows another. Raises ValueError for fewer than two frames or
-    an empty alt text.
-    """
-    alts = [alt for _, alt, _ in frames]
-    if len(alts) < 2 or not all(alt.strip() for alt in alts):
-        raise ValueError(f"frames: need two or more, each with an alt text; got {alts}")
-    images = "".join(
-        f'<img src="{_data_uri(figure)}" alt="{html.escape(alt)}" '
-        f'data-value="{html.escape(value)}"{" hidden" if place else ""}>'
-        for place, (value, alt, figure) in enumerate(frames)
-    )
-    move = (
-        "const box=this.closest('.slider');"
-        "box.querySelectorAll('img').forEach((f,i)=>{f.hidden=i!=this.value;"
-        "if(!f.hidden){box.querySelector('output').value=f.dataset.value;"
-        "this.setAttribute('aria-valuetext',f.dataset.value)}})"
-    )
-    first = html.escape(frames[0][0])
-    control = (
-        f'<label>{html.escape(label)} <input type="range" min="0" '
-        f'max="{len(frames) - 1}" value="0" aria-valuetext="{first}" '
-        f'oninput="{move}"> '
-        f"<output>{first}</output></label>"
-    )
-    display(HTML(f'<div class="slider">{control}{images}</div>'))
-
-
 def table(heads: Sequence[str], rows: Sequence[Sequence], otherwise: str) -> None:
     """Rows under their heads, or the sentence ``otherwise`` if there are none yet."""
-    cells = [[html.escape(str(cell)) for cell in row] for row in rows]
-    display(HTML(_table(heads, cells) if rows else f"<p>{html.escape(otherwise)}</p>"))
+    heads, *cells = [[html.escape(str(cell)) for cell in row] for row in [heads, *rows]]
+    display(HTML(_table(heads, cells) if cells else f"<p>{html.escape(otherwise)}</p>"))
 
 
 class Report:
@@ -189,12 +156,82 @@ class Report:
         heads = ["Claim", "Whose", "Prediction", "Verdict", "Effect"]
         display(HTML(_table(heads, rows)))
 
+    def other_seeds(self, seed: int) -> None:
+        """The recorded verdicts of the book profile under root seeds but ``seed``."""
+        runs = [run for run in _runs(self.chapter, "book") if run["seed"] != seed]
+        rows = _verdict_rows(runs, self.claims) if runs else []
+        heads = ("Claim", *(f"root seed {run['seed']}" for run in runs))
+        table(heads, rows, "No other root seed is recorded.")
+
+    def recorded(self, prefix: str, heads: Sequence[str], across: str) -> None:
+        """What the full profile gave: means over all recorded seeds ± half intervals.
+
+        ``value`` recorded it as ``prefix/…/seed``, one part a head; a column for each
+        part found under the head ``across``. Raises ValueError if that is no head, or
+        for a name with more or fewer parts.
+        """
+        found = _values(_runs(self.chapter, "full"), f"{self.chapter}/{prefix}/")
+        columns, rows = _spreads(found, heads, across)
+        table(columns, rows, "No run of the full profile is recorded yet.")
+
     def _record(self, name: str, number: float, details: dict) -> None:
         metadata = {
             "scrapbook": {"name": f"{self.chapter}/{name}", "mime_prefix": GLUE},
             "blogcore": details,
         }
         display({f"{GLUE}text/plain": repr(float(number))}, raw=True, metadata=metadata)
+
+
+def _runs(chapter: str, profile: str) -> list[dict]:
+    runs = load_records(DATA / "records" / f"{chapter}.json")
+    return [run for run in runs if run["profile"] == profile]
+
+
+def _verdict_rows(runs: Sequence[dict], names: Iterable[str]) -> list[list[str]]:
+    """For each claim its verdict in each run, empty where it had none."""
+    found = [{r.get("id"): r.get("verdict") for r in run["records"]} for run in runs]
+    return [[name, *(verdicts.get(name, "") for verdicts in found)] for name in names]
+
+
+def _values(runs: Sequence[dict], stem: str) -> list[tuple[list[str], float]]:
+    """The parts of each recorded name behind ``stem``, and the value."""
+    return [
+        (record["name"].removeprefix(stem).split("/"), record["value"])
+        for run in runs
+        for record in run["records"]
+        if record["name"].startswith(stem)
+    ]
+
+
+def _spreads(
+    found: Sequence[tuple[Sequence[str], float]], heads: Sequence[str], across: str
+) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of a table with the values grouped by all parts but the seed."""
+    if across not in heads:
+        raise ValueError(f"across: {across!r} is not one of {tuple(heads)}")
+    groups: dict[tuple, dict[str, list[float]]] = {}
+    for (*parts, _), value in found:
+        if len(parts) != len(heads):
+            raise ValueError(f"heads: {tuple(heads)} do not name {parts} and a seed")
+        place = dict(zip(heads, parts, strict=True))
+        column = place.pop(across)
+        row = groups.setdefault(tuple(place.values()), {})
+        row.setdefault(column, []).append(value)
+    columns = list(dict.fromkeys(chain(*groups.values())))
+    names = [c if c[:1].isalpha() else f"{across} = {c}" for c in columns]
+    rows = [
+        [*place, *(_spread(row.get(column, [])) for column in columns)]
+        for place, row in groups.items()
+    ]
+    return [*(head for head in heads if head != across), *names], rows
+
+
+def _spread(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return "".join(f"{value:.4g}" for value in values).replace("-", "−")
+    e = interval(values)
+    half = (e.high - e.low) / 2
+    return f"{e.mean:{_digits(half)}} ± {half:{_digits(half)}}".replace("-", "−")
 
 
 def _details(claim: Claim, verdict: str, estimate: Estimate) -> dict:
@@ -243,11 +280,14 @@ def _prediction(claim: Claim) -> str:
 def effect(estimate: Estimate, unit: str) -> str:
     """An effect as HTML; its interval's half width gets two digits."""
     half = (estimate.high - estimate.low) / 2
-    digits = f".{max(1 - floor(log10(half)), 0)}f" if half >= 1e-6 else ".3g"
     bounds = (estimate.mean, estimate.low, estimate.high)
-    mean, low, high = (f"{v:{digits}}".replace("-", "−") for v in bounds)
+    mean, low, high = (f"{v:{_digits(half)}}".replace("-", "−") for v in bounds)
     number = f"{mean} {unit}".strip()
     return html.escape(f"{number} [{low}, {high}], n\u00a0=\u00a0{estimate.n}")
+
+
+def _digits(half: float) -> str:
+    return f".{max(1 - floor(log10(half)), 0)}f" if half >= 1e-6 else ".3g"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -263,10 +303,3 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
     head, body = f"<thead><tr>{head}</tr></thead>", f"<tbody>{body}</tbody>"
     return f'<table class="claims">{head}{body}</table>'
-
-
-def _data_uri(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata=SVG_METADATA, bbox_inches="tight")
-    plt.close(figure)
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pages import site, soups  # noqa: F401 (fixtures that two files share)
+from pages import house_style, shown, site, soups  # noqa: F401 (shared fixtures)
 from xdist.scheduler import LoadFileScheduling
 
 from blogcore import runner

@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import yaml
 from bs4 import BeautifulSoup
 from filelock import FileLock
+
+from blogcore import interactive, show
 
 ROOT = Path(__file__).parents[1]
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
@@ -48,3 +52,50 @@ def soups(site: Path) -> dict[str, BeautifulSoup]:
     """Every page of the book, the search page too, as parsed HTML."""
     texts = {n: (site / f"{n}.html").read_text("utf-8") for n in [*PAGES, "search"]}
     return {name: BeautifulSoup(text, "html.parser") for name, text in texts.items()}
+
+
+class Fragment(HTMLParser):
+    """The tags of a piece of HTML in order, its text; every tag must be closed."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.open, self.words = [], [], ""
+        self.feed(text)
+        self.close()
+        assert not self.open, f"left open: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("img", "input"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words += data
+
+    def all(self, tag: str) -> list[dict]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list:
+    """What is displayed, as (data, metadata)."""
+    outputs = []
+
+    def display(thing, raw=False, metadata=None):
+        outputs.append((thing if raw else thing.data, metadata))
+
+    for room in (show, interactive):
+        monkeypatch.setattr(room, "display", display)
+    return outputs
+
+
+@pytest.fixture
+def house_style():
+    """Figures as the chapters draw them, and none left open."""
+    with plt.rc_context():
+        show.style()
+        yield
+    plt.close("all")

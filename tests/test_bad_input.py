@@ -9,7 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from blogcore import data, evidence, landscape, networks, objectives, show, training
+from blogcore import (
+    data,
+    evidence,
+    interactive,
+    landscape,
+    networks,
+    objectives,
+    show,
+    sphere,
+    training,
+    wordvec,
+)
 from blogcore.claims import Above, Below, Claim, Within
 from blogcore.data import Examples
 from blogcore.objectives import classification
@@ -38,6 +49,15 @@ def flip(labels=TEN.labels, rate=0.1, classes=2):
 
 def train(steps):
     return training.train(NET, lambda step: TEN, classification, SGD, steps)
+
+
+def rows(centre, context=None, block=2):
+    return wordvec.row_softmax(centre, centre if context is None else context, block)
+
+
+def skipgram(centre, context=None, dimension=2, generators=(DICE,), scale=0.25):
+    other = centre if context is None else context
+    return wordvec.SkipGram(centre, other, dimension, generators, scale)
 
 
 def axes():
@@ -132,6 +152,115 @@ WRONG = {
             lambda: objectives.signed(lambda step: TEN, (0.1, NAN), same_batch=True),
             "sizes: ",
         ),
+        (lambda: objectives.negative_sampling(0), "count: 0"),
+        (lambda: objectives.negative_sampling(-1), "count: -1"),
+        (lambda: objectives.negative_sampling(NAN), "count: nan"),
+        (lambda: objectives.negative_sampling(INF), "count: inf"),
+        (lambda: objectives.negative_sampling("5"), "count: '5'"),
+    ],
+    "sphere": [
+        *[
+            case
+            for law in (sphere.log_partition, sphere.mean_cosine, sphere.entropy_gap)
+            for case in (
+                (lambda law=law: law(0.99), "n: 0.99"),
+                (lambda law=law: law(-3), "n: -3"),
+                (lambda law=law: law(NAN), "n: nan"),
+                (lambda law=law: law(INF), "n: inf"),
+                (lambda law=law: law("3"), "n: '3'"),
+                (lambda law=law: law(2e12), "n: 2000000000000.0"),
+                (lambda law=law: law(3, -0.1), "beta: -0.1"),
+                (lambda law=law: law(3, NAN), "beta: nan"),
+                (lambda law=law: law(3, INF), "beta: inf"),
+                (lambda law=law: law(3, 1e12), "beta: 1000000000000.0"),
+            )
+        ],
+        *[
+            case
+            for law in (sphere.saddle, sphere.slope, sphere.offset)
+            for case in (
+                (lambda law=law: law(-1), "beta: -1"),
+                (lambda law=law: law(NAN), "beta: nan"),
+                (lambda law=law: law(INF), "beta: inf"),
+                (lambda law=law: law("1"), "beta: '1'"),
+            )
+        ],
+        (lambda: sphere.needed_dimension(-0.1), "entropy: -0.1"),
+        (lambda: sphere.needed_dimension(NAN), "entropy: nan"),
+        (lambda: sphere.needed_dimension(INF), "entropy: inf"),
+        (lambda: sphere.needed_dimension(1, -1), "beta: -1"),
+        (lambda: sphere.needed_dimension(1, 0), "beta: 0"),
+        (lambda: sphere.needed_dimension(10, 1e-9), "beta: 1e-09"),
+        (lambda: sphere.memorising_dimension(0.5), "count: 0.5"),
+        (lambda: sphere.memorising_dimension(NAN), "count: nan"),
+        (lambda: sphere.memorising_dimension(INF), "count: inf"),
+        (lambda: sphere.memorising_dimension(10, -1), "beta: -1"),
+        (lambda: sphere.memorising_dimension(10, 1e-13), "beta: 1e-13"),
+        (lambda: sphere.cosine_density(0.1, 1), "n: 1 has no density"),
+        (lambda: sphere.cosine_density(0.1, 0), "n: 0"),
+        (lambda: sphere.cosine_density(1.0, 3), "cosine: 1.0"),
+        (lambda: sphere.cosine_density(NAN, 3), "cosine: nan"),
+        (lambda: sphere.cosine_tail(-0.1, 3), "cosine: -0.1"),
+        (lambda: sphere.cosine_tail(1.1, 3), "cosine: 1.1"),
+        (lambda: sphere.cosine_tail(NAN, 3), "cosine: nan"),
+        (lambda: sphere.cosine_tail(0.1, 0.5), "n: 0.5"),
+        (lambda: sphere.cosine_quantile(0.6, 3), "tail: 0.6"),
+        (lambda: sphere.cosine_quantile(-0.1, 3), "tail: -0.1"),
+        (lambda: sphere.cosine_quantile(0.1, NAN), "n: nan"),
+        (lambda: sphere.frozen_exponent(3, 10), "n: 3"),
+        (lambda: sphere.frozen_exponent(NAN, 10), "n: nan"),
+        (lambda: sphere.frozen_exponent(INF, 10), "n: inf"),
+        (lambda: sphere.frozen_exponent(9, 1), "count: 1"),
+        (lambda: sphere.frozen_exponent(9, INF), "count: inf"),
+        (lambda: sphere.frozen_exponent(9, 10, 0), "beta: 0"),
+        (lambda: sphere.frozen_exponent(9, 10, -1), "beta: -1"),
+        (lambda: sphere.poisson_dirichlet_entropy(1), "exponent: 1"),
+        (lambda: sphere.poisson_dirichlet_entropy(-0.1), "exponent: -0.1"),
+        (lambda: sphere.poisson_dirichlet_entropy(1.1), "exponent: 1.1"),
+        (lambda: sphere.poisson_dirichlet_entropy(NAN), "exponent: nan"),
+    ],
+    "wordvec": [
+        (lambda: wordvec.on_sphere(0, 3, DICE), "count: 0"),
+        (lambda: wordvec.on_sphere(2.0, 3, DICE), "count: 2.0"),
+        (lambda: wordvec.on_sphere(2, 0, DICE), "dimension: 0"),
+        (lambda: wordvec.on_sphere(2, True, DICE), "dimension: True"),
+        (lambda: wordvec.on_sphere(2, 3, DICE, -1), "beta: -1"),
+        (lambda: wordvec.on_sphere(2, 3, DICE, NAN), "beta: nan"),
+        (lambda: rows(torch.ones(3)), "centre: shape (3,)"),
+        (lambda: rows(torch.ones(0, 3)), "centre: shape (0, 3)"),
+        (lambda: rows(torch.ones(3, 0)), "centre: shape (3, 0)"),
+        (lambda: rows(torch.ones(1, 3, 2)), "centre: shape (1, 3, 2)"),
+        (lambda: rows(torch.ones(3, 2), torch.ones(0, 2)), "context: shape (0, 2)"),
+        (lambda: rows(torch.ones(3, 2), torch.ones(3, 4)), "context: 4 dimensions"),
+        (lambda: rows(torch.ones(3, 2) * NAN), "centre: holds"),
+        (lambda: rows(torch.ones(3, 2), torch.ones(3, 2) * INF), "context: holds"),
+        (lambda: rows(torch.ones(3, 2) * 1e30), "centre: the energies"),
+        (lambda: rows(torch.ones(3, 2).long()), "centre: torch.int64"),
+        (
+            lambda: rows(torch.ones(3, 2), torch.ones(3, 2).double()),
+            "context: torch.float64",
+        ),
+        (lambda: rows(torch.ones(3, 2), block=0), "block: 0"),
+        (lambda: rows(torch.ones(3, 2), block=1.5), "block: 1.5"),
+        (lambda: skipgram(torch.ones(0)), "centre_marginal: "),
+        (lambda: skipgram(torch.zeros(3)), "centre_marginal: "),
+        (lambda: skipgram(torch.ones(3), -torch.ones(3)), "context_marginal: "),
+        (lambda: skipgram(torch.ones(3) * NAN), "centre_marginal: "),
+        (lambda: skipgram(torch.ones(3) * INF), "centre_marginal: "),
+        (lambda: skipgram(torch.ones(2, 3)), "centre_marginal: shape (2, 3)"),
+        (lambda: skipgram(torch.ones(1, 1, 3)), "centre_marginal: shape (1, 1, 3)"),
+        (lambda: skipgram(torch.tensor(1.0)), "centre_marginal: shape ()"),
+        (lambda: skipgram(torch.ones(3), dimension=0), "dimension: 0"),
+        (lambda: skipgram(torch.ones(3), generators=[]), "generators: "),
+        (lambda: skipgram(torch.ones(3), scale=-1), "scale: -1"),
+        (lambda: skipgram(torch.ones(3), scale=NAN), "scale: nan"),
+        (lambda: wordvec.pmi(torch.ones(3)), "joint: shape (3,)"),
+        (lambda: wordvec.pmi(torch.ones(0, 3)), "joint: shape (0, 3)"),
+        (lambda: wordvec.pmi(-torch.ones(3, 3)), "joint: holds an entry"),
+        (lambda: wordvec.pmi(torch.ones(3, 3) * NAN), "joint: holds an entry"),
+        (lambda: wordvec.pmi(torch.ones(3, 3) * INF), "joint: holds an entry"),
+        (lambda: wordvec.pmi(torch.eye(3)[:2]), "joint: a row or column"),
+        (lambda: wordvec.pmi(torch.eye(3)[:, :2]), "joint: a row or column"),
     ],
     "landscape": [
         (
@@ -196,8 +325,8 @@ WRONG = {
         ),
         (lambda: show.band(axes(), [0], [[1]], "x", "C0"), "values: shape (1, 1)"),
         (lambda: show.dots(axes(), [("one", [1.0])]), "groups: 'one'"),
-        (lambda: show.slider("x", []), "frames: "),
-        (lambda: show.slider("x", [("1", "", None)] * 2), "frames: "),
+        (lambda: interactive.slider("x", []), "frames: "),
+        (lambda: interactive.slider("x", [("1", "", None)] * 2), "frames: "),
         (lambda: show.source(3), "object"),
     ],
 }

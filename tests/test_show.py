@@ -1,19 +1,19 @@
 """What a chapter shows: escaped, described, recorded in the form the book reads."""
 
-import base64
 import json
 import re
-from html.parser import HTMLParser
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 from IPython.core.interactiveshell import InteractiveShell
+from pages import Fragment
 
 from blogcore import evidence, show
 from blogcore.claims import Above, Claim, Within
 from blogcore.evidence import Estimate, interval
-from blogcore.show import Report, band, dots, effect, slider, source
+from blogcore.show import Report, band, dots, effect, source
 
 CLAIMS = [
     Claim("C1", "Where $L<b$ & <b>bold</b>", "post", "a < b", Above(0.03), "nat"),
@@ -21,50 +21,7 @@ CLAIMS = [
 ]
 EFFECT = Estimate(0.2, 0.1, 0.3, 5, (("level=0.3", 7, 0.25), ("level=0.3", 8, 0.15)))
 
-
-class Page(HTMLParser):
-    """The tags of a fragment in order, its text, and whether every tag is closed."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags, self.open, self.words = [], [], ""
-        self.feed(text)
-        self.close()
-        assert not self.open, f"left open: {self.open}"
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("img", "input"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words += data
-
-    def all(self, tag: str) -> list[dict]:
-        return [attrs for name, attrs in self.tags if name == tag]
-
-
-@pytest.fixture
-def shown(monkeypatch) -> list:
-    """What is displayed, as (data, metadata)."""
-    outputs = []
-
-    def display(thing, raw=False, metadata=None):
-        outputs.append((thing if raw else thing.data, metadata))
-
-    monkeypatch.setattr(show, "display", display)
-    return outputs
-
-
-@pytest.fixture(autouse=True)
-def _house_style():
-    with plt.rc_context():
-        show.style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("house_style")
 
 
 def recorded(shown) -> dict[str, tuple[str, dict]]:
@@ -78,7 +35,7 @@ def recorded(shown) -> dict[str, tuple[str, dict]]:
 
 def test_the_claims_table_states_predictions_and_escapes_what_it_shows(shown):
     Report("tides", "book", CLAIMS).predictions()
-    page = Page(shown[0][0])
+    page = Fragment(shown[0][0])
     assert page.all("table") == [{"class": "claims"}]
     labels = [cell["data-label"] for cell in page.all("td")]
     assert labels == ["Claim", "Whose", "Test", "Prediction"] * 2
@@ -91,7 +48,7 @@ def test_the_claims_table_states_predictions_and_escapes_what_it_shows(shown):
 
 def test_judging_shows_a_box_and_records_the_effect(shown):
     Report("tides", "book", CLAIMS).judge("C1", EFFECT)
-    page = Page(shown[0][0])
+    page = Fragment(shown[0][0])
     box = {"class": "verdict verdict-holds", "id": "c1"}
     assert page.all("div") == [box]
     assert "Where $L<b$ & <b>bold</b>" in page.words
@@ -162,7 +119,7 @@ def test_the_smoke_profile_judges_nothing_but_records_the_effect(shown):
     assert "verdict-not-judged" in shown[0][0]
     text, details = recorded(shown)["tides/c1"]
     assert (text, details["verdict"]) == ("0.2", "not judged")
-    words = Page(shown[-1][0]).words
+    words = Fragment(shown[-1][0]).words
     assert words.count("– not judged") == 2
     assert not re.search("holds|contradicted|undecided", words)
 
@@ -174,7 +131,7 @@ def test_the_closing_table_links_every_claim_to_its_box(shown):
         report.verdicts()
     report.judge("C1", EFFECT)
     report.verdicts()
-    page = Page(shown[-1][0])
+    page = Fragment(shown[-1][0])
     assert [link["href"] for link in page.all("a")] == ["#c1", "#c2a"]
     labels = [cell["data-label"] for cell in page.all("td")]
     assert labels == ["Claim", "Whose", "Prediction", "Verdict", "Effect"] * 2
@@ -182,11 +139,11 @@ def test_the_closing_table_links_every_claim_to_its_box(shown):
 
 
 def test_a_table_escapes_its_cells_and_says_when_it_has_none(shown):
-    show.table(["GPU", "b"], [["<H100>", 0.5], ["A&B", 1]], "none yet")
+    show.table(["GPU", "b<1"], [["<H100>", 0.5], ["A&B", 1]], "none yet")
     show.table(["GPU", "b"], [], "no run < 1 yet")
-    page = Page(shown[0][0])
-    assert [cell["data-label"] for cell in page.all("td")] == ["GPU", "b"] * 2
-    assert page.words == "GPUb<H100>0.5A&B1"
+    page = Fragment(shown[0][0])
+    assert [cell["data-label"] for cell in page.all("td")] == ["GPU", "b<1"] * 2
+    assert page.words == "GPUb<1<H100>0.5A&B1"
     assert shown[1][0] == "<p>no run &lt; 1 yet</p>"
 
 
@@ -211,6 +168,109 @@ def test_what_is_recorded_can_be_saved_and_compared_with_itself(shown, tmp_path)
     path = tmp_path / "tides.json"
     evidence.save_records(path, "tides", [{"profile": "book", "records": records}])
     assert evidence.drift(evidence.load_records(path)[0]["records"], records) == []
+
+
+@pytest.fixture
+def keep(monkeypatch, tmp_path):
+    """Save runs as the records of the chapter "tides", where the report looks."""
+    monkeypatch.setattr(show, "DATA", tmp_path)
+
+    def save(*runs: tuple[str, int, dict]) -> None:
+        content = [{"profile": p, "seed": s, "records": r} for p, s, r in runs]
+        (tmp_path / "records").mkdir(exist_ok=True)
+        evidence.save_records(tmp_path / "records" / "tides.json", "tides", content)
+
+    return save
+
+
+def verdicts(**found: str) -> list[dict]:
+    records = [
+        {"name": f"tides/{name.lower()}", "kind": "verdict", "id": name, "verdict": v}
+        for name, v in found.items()
+    ]
+    return [*records, {"name": "tides/x", "kind": "value", "value": 1.0}]
+
+
+def values(**found: float) -> list[dict]:
+    return [
+        {"name": f"tides/{name}", "kind": "value", "value": value}
+        for name, value in found.items()
+    ]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of a table's head and of its rows."""
+    soup = BeautifulSoup(text, "html.parser")
+    found = [[cell.get_text() for cell in row.select("th, td")] for row in soup("tr")]
+    labels = [[cell["data-label"] for cell in row("td")] for row in soup("tr")[1:]]
+    assert labels == [found[0]] * len(labels)
+    return found
+
+
+def test_the_verdicts_under_other_root_seeds_are_read_from_the_records(shown, keep):
+    report = Report("tides", "smoke", CLAIMS)
+    report.other_seeds(0)
+    keep(("book", 0, verdicts(C1="holds")), ("full", 1, verdicts(C1="holds")))
+    report.other_seeds(0)
+    sentence = "<p>No other root seed is recorded.</p>"
+    assert [text for text, _ in shown] == [sentence] * 2
+    keep(
+        ("book", 0, verdicts(C1="holds", C2a="holds")),
+        ("book", 1, verdicts(C1="undecided", C2a="contradicted")),
+        ("full", 2, verdicts(C1="contradicted")),
+        ("book", 3, verdicts(C1="holds", C9="a claim that was given up")),
+    )
+    report.other_seeds(0)
+    assert rows(shown[-1][0]) == [
+        ["Claim", "root seed 1", "root seed 3"],
+        ["C1", "undecided", "holds"],
+        ["C2a", "contradicted", ""],
+    ]
+
+
+def test_what_the_full_profile_gave_is_one_cell_a_condition(shown, keep):
+    report = Report("tides", "book", CLAIMS)
+    report.recorded("moon", ("noise", "n", "metric"), across="n")
+    three, five = [0.7, 0.72, 0.77], [-1234.0, -1334.0, -1250.0, -1290.0, -1300.0]
+    drawn = {f"moon/0.2/64/loss/{seed}": x for seed, x in enumerate(three)}
+    drawn |= {f"moon/0.2/128/loss/{seed}": x for seed, x in enumerate(five)}
+    alone = {"moon/0.0/128/loss/0": 0.123456, "moon/0.0/128/<hits>/0": -1.0}
+    others = {"moonlight/0.2/64/loss/0": 9.0, "sun/0.2/64/loss/0": 9.0, "c1": 9.0}
+    keep(("book", 0, values(**drawn)))
+    report.recorded("moon", ("noise", "n", "metric"), across="n")
+    sentence = "<p>No run of the full profile is recorded yet.</p>"
+    assert [text for text, _ in shown] == [sentence] * 2
+    more = {f"moon/0.2/64/loss/{seed}": 0.74 for seed in (1000, 1001)}
+    keep(
+        ("full", 0, [*verdicts(C1="holds"), *values(**drawn, **alone, **others)]),
+        ("full", 1, values(**more)),
+    )
+    report.recorded("moon", ("noise", "n", "metric"), across="n")
+    e = interval([*three, 0.74, 0.74])
+    assert rows(shown[-1][0]) == [
+        ["noise", "metric", "n = 64", "n = 128"],
+        ["0.2", "loss", f"0.734 ± {e.high - e.mean:.3f}", "−1282 ± 50"],
+        ["0.0", "loss", "", "0.1235"],
+        ["0.0", "<hits>", "", "−1"],
+    ]
+
+
+def test_columns_that_are_words_need_no_equals_sign(shown, keep):
+    names = ("moon/loss/0", "moon/<i>/0", "moon/loss/1")
+    keep(("full", 0, values(**dict.fromkeys(names, 0.25))))
+    Report("tides", "book", CLAIMS).recorded("moon", ["metric"], across="metric")
+    assert rows(shown[0][0]) == [["loss", "metric = <i>"], ["0.25 ± 0", "0.25"]]
+
+
+def test_recorded_names_must_have_a_part_for_each_head_and_a_seed(shown, keep):
+    report = Report("tides", "book", CLAIMS)
+    with pytest.raises(ValueError, match="across: 'n' is not one of"):
+        report.recorded("moon", ("noise",), across="n")
+    keep(("full", 0, values(**{"moon/0.2/64/0": 1.0})))
+    for heads in (("noise",), ("noise", "n", "metric")):
+        with pytest.raises(ValueError, match=r"heads: .* \['0.2', '64'\] and a seed"):
+            report.recorded("moon", heads, across="noise")
+    assert not shown
 
 
 def test_source_shows_the_packages_own_text(shown):
@@ -261,62 +321,13 @@ def test_dots_show_every_seed_and_the_interval_of_their_mean():
         assert ends == pytest.approx([expected.low, expected.high])
 
 
-def frames(alt="a curve") -> list:
-    out = []
-    for value in ("0.1", '<"0.2">'):
-        figure, axes = plt.subplots()
-        axes.plot([0, 1, 2], [0, 1, float(re.sub(r"[^\d.]", "", value))])
-        axes.fill_between([0, 1], 0, 1, hatch="/")
-        out.append((value, alt, figure))
-    return out
-
-
-def test_a_slider_shows_one_described_picture_at_a_time(shown):
-    slider("step <ε>", frames(alt='two "paths" & a <level>'))
-    page = Page(shown[0][0])
-    one, two = page.all("img")
-    assert "hidden" in two
-    assert "hidden" not in one
-    assert one["alt"] == two["alt"] == 'two "paths" & a <level>'
-    assert [one["data-value"], two["data-value"]] == ["0.1", '<"0.2">']
-    (knob,) = page.all("input")
-    assert (knob["min"], knob["max"], knob["value"]) == ("0", "1", "0")
-    assert knob["aria-valuetext"] == "0.1"
-    assert page.words.split() == ["step", "<ε>", "0.1"]
-    assert "http" not in re.sub(r"base64,[^\"]*", "", shown[0][0])
-
-
-def test_a_slider_needs_a_description_of_every_picture(shown):
-    for alt in ("", "  "):
-        with pytest.raises(ValueError, match="alt text"):
-            slider("step", frames(alt=alt))
-    with pytest.raises(ValueError, match="two or more"):
-        slider("step", frames()[:1])
-    assert not shown
-
-
-def test_the_same_figure_has_the_same_bytes_every_time(shown):
-    slider("step", frames())
-    slider("step", frames())
-    assert shown[0] == shown[1]
-    code = (
-        Page(shown[0][0])
-        .all("img")[0]["src"]
-        .removeprefix("data:image/svg+xml;base64,")
-    )
-    picture = base64.b64decode(code).decode()
-    assert "clip-path" in picture, "without ids the comparison above proves nothing"
-    assert "<dc:date>" not in picture
-
-
-def test_a_slider_leaves_no_figure_open_for_the_notebook_to_show_again(shown):
-    slider("step", frames())
-    assert plt.get_fignums() == []
-
-
 def test_figures_in_a_notebook_are_svg_with_the_same_bytes_every_time():
     formatter = InteractiveShell.instance().display_formatter
-    pictures = [formatter.format(frames()[1][2])[0] for _ in range(2)]
+    pictures = []
+    for _ in range(2):
+        figure, axes = plt.subplots()
+        axes.fill_between([0, 1], 0, 1, hatch="/")
+        pictures.append(formatter.format(figure)[0])
     assert "image/png" not in pictures[0]
     assert pictures[0] == pictures[1]
     assert "clip-path" in pictures[0]["image/svg+xml"]
