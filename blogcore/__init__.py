@@ -6,8 +6,13 @@ claims                     what was predicted, and the verdict on it
 evidence                   seeds x conditions -> table, contrasts, records
 training | landscape       the loop, checkpoints | the loss as a function of theta
 objectives                 what is asked of a machine
+elbo | spectral            of a VAE: bounds, warm-up | how far a convolution stretches
 networks                   small machines whose parameters carry a leading seed axis
 sphere | wordvec           random vectors in closed form | drawn and fitted ones
+vae                        hierarchical VAEs: the tower up, the one walk down
+cells | latents            what they are built from | Gaussians, draws, replay
+likelihoods                of integer pixels, summing to one
+images                     digits, photographs, faces as integer levels
 data | cooccurrence        the world of examples | of word pairs, planted and real
 lexicon                    what jieba brings, and what people judged about words
 runtime                    device, profiles, named random streams, safe writing
