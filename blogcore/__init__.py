@@ -1,6 +1,7 @@
 """What the chapters share, one room an idea; above imports from below, never back.
 
 runner                     the command: executes chapters, compares their records
+interactive                figures and formulas that a reader moves
 show | execution | freshness   figures, verdict boxes | papermill | what is stale
 claims                     what was predicted, and the verdict on it
 evidence                   seeds x conditions -> table, contrasts, records
