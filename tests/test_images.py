@@ -116,6 +116,12 @@ def test_binary_pixels_have_the_grey_values_as_means():
     assert (mean[0], mean[16]) == (0, 1)
 
 
+def test_a_black_pixel_is_never_lit(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda shape, generator: torch.zeros(shape))
+    found = binary(torch.tensor([0, 1], dtype=torch.uint8), 17, stream(0, "binary"))
+    assert found.tolist() == [0, 1]
+
+
 def test_binarisation_is_drawn_anew_at_every_step_from_its_own_stream():
     digit = examples(50, 1, 8, 8, top=16)
     batches = binarised(full_batch(digit), 17, 3)

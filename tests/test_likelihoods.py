@@ -255,6 +255,21 @@ def test_means_are_those_of_the_samples():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
+def test_means_and_scales_stay_within_their_limits():
+    far = torch.tensor([0, 3.0, 0]).double().view(1, 3, 1, 1)
+    mixture = LogisticMixture(exact_bins(17), 1)
+    assert mixture.mean(far) == 1
+    assert mixture.mean(-far) == 0
+    levels = torch.arange(17).view(-1, 1, 1, 1)
+    narrow, least = (
+        torch.tensor([0, 0.01, s]).double().view(1, 3, 1, 1).expand(17, -1, -1, -1)
+        for s in (-9.0, -7.0)
+    )
+    assert torch.equal(
+        mixture.log_prob(narrow, levels), mixture.log_prob(least, levels)
+    )
+
+
 def test_pixels_are_scaled_to_the_places_of_their_bins():
     levels = torch.arange(17).view(1, 1, 1, 17).to(torch.uint8)
     expected = exact_bins(17).centres.float().view(1, 1, 1, 17)

@@ -104,8 +104,9 @@ def test_kl_is_that_of_torch_at_the_latents_drawn(kind):
         assert kl.min() > 0
 
 
-def test_the_first_prior_is_standard_and_the_others_depend_on_what_is_above():
-    model = machine()
+@pytest.mark.parametrize("kind", ["nvae", "gaps"])
+def test_the_first_prior_is_standard_and_the_others_depend_on_what_is_above(kind):
+    model = machine(kind)
     walk = model.decoder(2, fresh(stream(0, "noise")))
     first, second = walk.steps[0].prior, walk.steps[1].prior
     assert not first.mean.any()
@@ -118,6 +119,30 @@ def test_before_training_every_prior_is_standard():
     for step in walk.steps:
         assert not step.prior.mean.any()
         assert not step.prior.log_std.any()
+
+
+def test_inference_draws_from_the_posterior_not_from_the_prior():
+    walk = machine()(pictures(), fresh(stream(0, "noise"), 0.0))
+    for prior, posterior, z in walk.steps:
+        assert torch.equal(z, posterior.mean)
+        assert not torch.allclose(z, prior.mean)
+
+
+@pytest.mark.parametrize(("relation", "follows"), [(relative, True), (absolute, False)])
+def test_a_group_relates_posterior_and_prior_as_it_is_told(relation, follows):
+    model, x = machine(), pictures()
+    for group in model.decoder.scales[1].groups:
+        group.relation = relation
+    before = model(x, fresh(stream(0, "noise")))
+    with torch.no_grad():
+        model.decoder.scales[1].groups[0].prior[-1].bias += 0.25
+    after = model(x, replay(before.latents)).steps[1]
+    change = after.posterior.mean - before.steps[1].posterior.mean
+    expected = torch.full_like(change, 0.25 * follows)
+    torch.testing.assert_close(change, expected, rtol=0, atol=1e-12)
+    assert Hierarchy(outputs=1, posterior=absolute).posterior is absolute
+    built = HierarchicalVAE(replace(SMALL, posterior=relation), stream(0, "init"))
+    assert built.decoder.scales[1].groups[1].relation is relation
 
 
 def test_a_posterior_sees_its_image_and_every_latent_above_it():
