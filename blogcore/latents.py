@@ -31,6 +31,7 @@ class Gaussian(NamedTuple):
         )
 
 
+WIDEST = 5.0
 Relation = Callable[[Gaussian, torch.Tensor, torch.Tensor], Gaussian]
 Draw = Callable[[int, Gaussian], torch.Tensor]
 
@@ -45,6 +46,15 @@ def residual_kl(
     """
     distance = mean * (-prior_log_std).exp()
     return (distance.square() + torch.expm1(2 * log_std)) / 2 - log_std
+
+
+def bounded(log_std: torch.Tensor) -> torch.Tensor:
+    """5 tanh(log_std / 5): nothing near 0, but no head can reach beyond e^±5.
+
+    On Δ itself, so that ``residual_kl`` stays exact; NVAE's public code bounds the sum
+    with the prior instead. Without it a few large steps during warm-up end in infinity.
+    """
+    return WIDEST * (log_std / WIDEST).tanh()
 
 
 def relative(prior: Gaussian, mean, log_std) -> Gaussian:

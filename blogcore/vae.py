@@ -16,7 +16,7 @@ from torch import nn
 
 from blogcore.cells import Down, EncoderCell, GenerativeCell, Up, initialise
 from blogcore.checks import check_integer
-from blogcore.latents import Draw, Gaussian, Relation, relative
+from blogcore.latents import Draw, Gaussian, Relation, bounded, relative
 
 Cell = Callable[[int], nn.Module]
 
@@ -135,10 +135,12 @@ class Group(nn.Module):
     def forward(
         self, stream: torch.Tensor, features: torch.Tensor | None, draw
     ) -> tuple[torch.Tensor, Step]:
-        prior, posterior = Gaussian(*self.prior(stream).chunk(2, 1)), None
+        mean, log_std = self.prior(stream).chunk(2, 1)
+        prior, posterior = Gaussian(mean, bounded(log_std)), None
         if features is not None:
             answer = self.answer(features + self.question(stream))
-            posterior = self.relation(prior, *answer.chunk(2, 1))
+            mean, log_std = answer.chunk(2, 1)
+            posterior = self.relation(prior, mean, bounded(log_std))
         z = draw(posterior or prior)
         return self.merge(torch.cat([stream, z], 1)), Step(prior, posterior, z)
 

@@ -9,7 +9,15 @@ from torch import distributions, nn
 
 from blogcore import cells
 from blogcore.cells import Bottleneck, EncoderCell, GenerativeCell, SqueezeExcitation
-from blogcore.latents import Gaussian, absolute, fresh, relative, replay, residual_kl
+from blogcore.latents import (
+    Gaussian,
+    absolute,
+    bounded,
+    fresh,
+    relative,
+    replay,
+    residual_kl,
+)
 from blogcore.runtime import stream
 from blogcore.training import settled
 from blogcore.vae import HierarchicalVAE, Hierarchy
@@ -204,6 +212,24 @@ def test_residual_kl_is_the_papers_equation_and_torchs_number():
         for pair in ((0.3, -0.5), (-0.7, 0.4))
     )
     assert abs(one.kl(two) - 0.7073139262) < 1e-10
+
+
+def test_heads_cannot_reach_beyond_e_to_the_five():
+    log_std = torch.tensor([-1e6, -0.01, 0, 0.01, 3, 1e6], dtype=torch.float64)
+    expected = [-5, -0.01, 0, 0.01, 5 * torch.tanh(torch.tensor(0.6).double()), 5]
+    expected = torch.tensor(expected, dtype=torch.float64)
+    torch.testing.assert_close(bounded(log_std), expected, rtol=0, atol=1e-7)
+    model = machine()
+    with torch.no_grad():
+        for group in (g for scale in model.decoder.scales for g in scale.groups):
+            group.answer[-1].bias += 1e4
+            if not isinstance(
+                group.prior, type(model.decoder.scales[0].groups[0].prior)
+            ):
+                group.prior[-1].bias -= 1e4
+    for prior, posterior, _ in model(pictures(), fresh(stream(0, "noise"))).steps[1:]:
+        assert abs(prior.log_std + 5).max() < 1e-6
+        assert abs(posterior.log_std - prior.log_std - 5).max() < 1e-6
 
 
 def test_fresh_draws_have_mean_and_spread_times_temperature():

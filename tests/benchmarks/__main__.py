@@ -34,7 +34,7 @@ from blogcore.objectives import (
     gradient_penalty,
 )
 from blogcore.runtime import stream
-from blogcore.training import evaluate, train
+from blogcore.training import evaluate, linear_decay, train
 from blogcore.vae import HierarchicalVAE, Hierarchy
 
 Work = Callable[[], object]
@@ -186,10 +186,16 @@ class Contiguous(HierarchicalVAE):
 
 
 def learn(model: HierarchicalVAE, likelihood, train_set: Examples, steps: int) -> Work:
-    """Steps of −ELBO on minibatches of 64."""
-    moves = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)
-    batches = noisy(shuffled(train_set, 64, [0]), 0, warm_up(steps))
-    return partial(train, model, batches, negative_elbo(likelihood), moves, steps)
+    """Steps of −ELBO on minibatches of 64, β warmed up over the first 30 %."""
+    moves = torch.optim.AdamW(
+        model.parameters(), lr=3e-3, betas=(0.9, 0.99), fused=True
+    )
+    decay = [linear_decay(moves, steps)]
+    warm = warm_up(max(3 * steps // 10, 1))
+    batches = noisy(shuffled(train_set, 64, [0]), 0, warm)
+    return partial(
+        train, model, batches, negative_elbo(likelihood), moves, steps, decay
+    )
 
 
 def hierarchies(steps: int) -> None:
@@ -222,7 +228,7 @@ def hierarchies(steps: int) -> None:
 
 
 def digits_bound() -> None:
-    """−ELBO of held-out digits, 17 levels, after 2,500 steps; and the CPU seconds."""
+    """−ELBO of held-out digits, 17 levels, after 2,000 steps; and the CPU seconds."""
     likelihood = LogisticMixture(exact_bins(17), 3)
     train_set, test = split(images.digits(), [1397, 400], stream(0, "split"))
     hierarchy = Hierarchy(
@@ -230,7 +236,7 @@ def digits_bound() -> None:
     )
     model = HierarchicalVAE(hierarchy, stream(0, "init"))
     start = time.process_time()
-    learn(model, likelihood, train_set, 2500)()
+    learn(model, likelihood, train_set, 2000)()
     seconds = time.process_time() - start
     batch = Batch(test.inputs, stream(0, "test"))
     nats = evaluate(model, negative_elbo(likelihood), batch)["nats"]
