@@ -9,10 +9,15 @@ training | landscape       the loop, checkpoints | the loss as a function of the
 objectives                 what is asked of a machine
 pretraining | pretrained   what is asked of a language model | weights of others
 lookups                    encoders set by hand, and what fools the others
+elbo | spectral            of a VAE: bounds, warm-up | how far a convolution stretches
 networks                   small machines whose parameters carry a leading seed axis
 encoder                    text encoders: BERT, T-TA, their heads
 sphere | wordvec           random vectors in closed form | drawn and fitted ones
+vae                        hierarchical VAEs: the tower up, the one walk down
 blocks                     attention, feed-forward, stacks: the algebra of blocks
+cells | latents            what a VAE is built from | Gaussians, draws, replay
+likelihoods                of integer pixels, summing to one
+images                     digits, photographs, faces as integer levels
 data | cooccurrence        the world of examples | of word pairs
 grammar                    sentences whose meaning is known
 texts                      what people wrote, and what they judged

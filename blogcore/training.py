@@ -181,7 +181,7 @@ class StopBelow:
                 now[reached] = kept[reached]
 
 
-def settled(model: nn.Module, inputs: torch.Tensor) -> nn.Module:
+def settled(model: nn.Module, *inputs: object) -> nn.Module:
     """A copy whose running statistics are those of ``inputs`` at its parameters.
 
     Running averages lag behind parameters that move; here one forward pass with
@@ -193,7 +193,7 @@ def settled(model: nn.Module, inputs: torch.Tensor) -> nn.Module:
     for layer in layers:
         layer.momentum = 1.0
     with torch.no_grad():
-        twin.train()(inputs)
+        twin.train()(*inputs)
     for layer, momentum in zip(layers, usual, strict=True):
         layer.momentum = momentum
     return twin

@@ -13,10 +13,20 @@ import sys
 import torch
 
 from tests.benchmarks.encoders import encoders
+from tests.benchmarks.hierarchies import digits_bound, hierarchies
 from tests.benchmarks.populations import growth, penalties, populations
 from tests.benchmarks.wordvectors import skip_grams, softmaxes
 
-WORKS = (populations, penalties, growth, softmaxes, skip_grams, encoders)
+WORKS = (
+    populations,
+    penalties,
+    growth,
+    softmaxes,
+    skip_grams,
+    encoders,
+    hierarchies,
+    digits_bound,
+)
 ALL = {work.__name__: work for work in WORKS}
 
 if __name__ == "__main__":

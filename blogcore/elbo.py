@@ -1,0 +1,151 @@
+"""What is asked of a VAE: −ELBO with warm-up and balancing, and a sharper bound.
+
+A ``Batch`` is images, the noise that this step may use, and β. All three are functions
+of the step, so that a resumed training sees the same ones. Everything in nats an image.
+"""
+
+from collections.abc import Callable
+from math import log
+from typing import NamedTuple
+
+import torch
+
+from blogcore.checks import check_integer, check_number
+from blogcore.data import Batches
+from blogcore.latents import fresh
+from blogcore.likelihoods import Likelihood
+from blogcore.runtime import stream
+from blogcore.vae import HierarchicalVAE, Hierarchy, Walk
+
+Parts = dict[str, torch.Tensor]
+Schedule = Callable[[int], float]
+Weights = Callable[[torch.Tensor, float], torch.Tensor]
+LEAST_BETA = 1e-4
+LEAST_KL = 0.01
+
+
+class Batch(NamedTuple):
+    """Integer images (N, channels, H, W), a random stream, and the KL's weight β."""
+
+    images: torch.Tensor
+    noise: torch.Generator
+    beta: float = 1.0
+
+
+def noisy(
+    batches: Batches, seed: int, beta: Schedule = lambda step: 1.0
+) -> Callable[[int], Batch]:
+    """Batches for an ELBO: images, ``stream(seed, "noise/step")`` and β(step).
+
+    The images are the inputs of ``batches(step)``; axes before (N, C, H, W), such as
+    the one member of ``data.shuffled``, join N.
+    """
+
+    def batch(step: int) -> Batch:
+        images = batches(step).inputs
+        if images.ndim < 4:
+            raise ValueError(f"inputs: {tuple(images.shape)} is not (…, N, C, H, W)")
+        noise = stream(seed, f"noise/{step}")
+        return Batch(images.flatten(0, -4), noise, beta(step))
+
+    return batch
+
+
+def warm_up(steps: int) -> Schedule:
+    """β_t = min(t / steps, 1), but at least 10⁻⁴: the KL counts little at first.
+
+    Source: the public code of NVAE, where ``steps`` is 30 % of the training.
+    """
+    check_integer("steps", steps, 1)
+    return lambda step: max(min(step / steps, 1.0), LEAST_BETA)
+
+
+def unweighted(kl: torch.Tensor, beta: float) -> torch.Tensor:
+    """Every group counts 1: the ELBO as it is."""
+    return kl.new_ones(kl.shape[1])
+
+
+def balanced(hierarchy: Hierarchy) -> Weights:
+    """NVAE's weights while β < 1: γ_l ∝ (E|KL_l| + 0.01) / α_l, of mean 1, constants.
+
+    α_l = 4^i / n_i for the n_i groups of scale i (coarsest 0), divided by the least of
+    them. A group with little KL pays little for more of it. At β = 1 every γ_l is 1.
+    Source: Vahdat and Kautz (2020), appendix A; α and 0.01 from the public code.
+    """
+    counts = [count for count in hierarchy.groups if count]
+    scales = [i for i, count in enumerate(hierarchy.groups) if count]
+    alpha = torch.cat(
+        [torch.full((n,), 4.0**i / n) for i, n in zip(scales, counts, strict=True)]
+    )
+    alpha = alpha / alpha.min()
+
+    def weights(kl: torch.Tensor, beta: float) -> torch.Tensor:
+        if beta >= 1:
+            return unweighted(kl, beta)
+        shares = (kl.detach().abs().mean(0) + LEAST_KL) / alpha.to(kl)
+        return shares / shares.mean()
+
+    return weights
+
+
+def negative_elbo(likelihood: Likelihood, weights: Weights = unweighted) -> Callable:
+    """An objective: −log p(x|z) + β Σ_l γ_l KL_l, the mean over the batch.
+
+    Parts: ``loss``; ``nats``, the same with β = γ = 1, the bound on −log p(x);
+    ``reconstruction`` −log p(x|z); ``kl`` (L,), each group's own.
+    Source: Vahdat and Kautz (2020), eq. 1.
+    """
+
+    def objective(model: HierarchicalVAE, batch: Batch) -> tuple[torch.Tensor, Parts]:
+        check_number("beta", batch.beta, 0)
+        walk = model(likelihood.scaled(batch.images), fresh(batch.noise))
+        kl = walk.kl()
+        reconstruction = -likelihood.log_prob(walk.output, batch.images).mean()
+        paid = kl.mean(0) @ weights(kl, batch.beta)
+        loss = reconstruction + batch.beta * paid
+        each = kl.detach().mean(0)
+        surprise = reconstruction.detach()
+        parts = {"loss": loss.detach(), "nats": surprise + each.sum()}
+        return loss, parts | {"reconstruction": surprise, "kl": each}
+
+    return objective
+
+
+def importance_bound(likelihood: Likelihood, count: int) -> Callable:
+    """An objective: −log 1/K Σ_k p(x, z_k) / q(z_k|x), the mean over the batch.
+
+    Falls with K = ``count`` towards −log p(x); K = 1 is −ELBO with a drawn KL. Parts:
+    ``nats``, and ``each`` (N,). Source: Burda, Grosse and Salakhutdinov (2016), eq. 8.
+    """
+    check_integer("count", count, 1)
+
+    def objective(model: HierarchicalVAE, batch: Batch) -> tuple[torch.Tensor, Parts]:
+        features, draw = (
+            model.features(likelihood.scaled(batch.images)),
+            fresh(batch.noise),
+        )
+        ratios = []
+        for _ in range(count):
+            walk = model.decoder(len(batch.images), draw, features)
+            surprise = likelihood.log_prob(walk.output, batch.images)
+            ratios.append(surprise + walk.log_ratio().sum(1))
+        each = log(count) - torch.stack(ratios).logsumexp(0)
+        parts = {"nats": each.detach().mean(), "each": each.detach()}
+        return each.mean(), parts
+
+    return objective
+
+
+def channel_kl(walk: Walk) -> torch.Tensor:
+    """KL of every group's channels, summed over the image, mean over N: (L, latents).
+
+    A channel above 0.1 nats counts as active in NVAE's public code.
+    """
+    entries = [step.posterior.kl(step.prior) for step in walk.steps]
+    return torch.stack([entry.sum((2, 3)).mean(0) for entry in entries])
+
+
+def bits_per_dimension(nats, dimensions: int):
+    """Nats an image as bits a pixel and channel: nats / (D log 2)."""
+    check_integer("dimensions", dimensions, 1)
+    return nats / (dimensions * log(2))
