@@ -73,7 +73,7 @@ def hierarchies(steps: int) -> None:
 
 
 def digits_bound(_: int) -> None:
-    """−ELBO of held-out digits, 17 levels, after 2,000 steps (however many are asked for); CPU seconds."""
+    """−ELBO of held-out digits, 17 levels, always after 2,000 steps; CPU seconds."""
     likelihood = LogisticMixture(exact_bins(17), 3)
     train_set, test = split(images.digits(), [1397, 400], stream(0, "split"))
     hierarchy = Hierarchy(
