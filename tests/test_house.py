@@ -33,6 +33,7 @@ NOT_PROSE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+")
+LABEL = re.compile(r"^(?:\$\$ )?\(([\w-]+)\)=?$|^:(?:label|name): (\S+)$", re.MULTILINE)
 
 
 def named(paths):
@@ -182,6 +183,14 @@ class TestChapter:
         assert runner.chapters(ROOT).count(path.stem) == 1
         readme = (ROOT / "README.md").read_text(encoding="utf-8")
         assert f"chapters/{path.name}" in readme
+
+
+def test_no_label_is_used_twice():
+    """Labels of equations, theorems and exercises are one namespace for the book."""
+    books = ["\n".join(map(text, notebook(path)["cells"])) for path in CHAPTERS]
+    labels = ["".join(found) for book in books for found in LABEL.findall(book)]
+    assert len(labels) > 40
+    assert {name for name in labels if labels.count(name) > 1} == set()
 
 
 def test_every_file_is_finished_and_knows_no_machine():
