@@ -159,9 +159,7 @@ class Report:
     def other_seeds(self, seed: int) -> None:
         """The recorded verdicts of the book profile under root seeds but ``seed``."""
         runs = [run for run in _runs(self.chapter, "book") if run["seed"] != seed]
-        rows = _verdict_rows(runs, self.claims) if runs else []
-        heads = ("Claim", *(f"root seed {run['seed']}" for run in runs))
-        table(heads, rows, "No other root seed is recorded.")
+        display(HTML(_by_seed(runs, self.claims)))
 
     def recorded(self, prefix: str, heads: Sequence[str], across: str) -> None:
         """What the full profile gave: means over all recorded seeds ± half intervals.
@@ -187,10 +185,17 @@ def _runs(chapter: str, profile: str) -> list[dict]:
     return [run for run in runs if run["profile"] == profile]
 
 
-def _verdict_rows(runs: Sequence[dict], names: Iterable[str]) -> list[list[str]]:
-    """For each claim its verdict in each run, empty where it had none."""
+def _by_seed(runs: Sequence[dict], names: Iterable[str]) -> str:
+    """A table of each claim's verdict in each run, empty where it had none."""
+    if not runs:
+        return "<p>No other root seed is recorded.</p>"
     found = [{r.get("id"): r.get("verdict") for r in run["records"]} for run in runs]
-    return [[name, *(verdicts.get(name, "") for verdicts in found)] for name in names]
+    rows = [
+        [name, *(badge(v[name]) if v.get(name) else "" for v in found)]
+        for name in names
+    ]
+    heads = ("Claim", *(f"root seed {run['seed']}" for run in runs))
+    return _table(heads, rows, "claims seeds")
 
 
 def _values(runs: Sequence[dict], stem: str) -> list[tuple[list[str], float]]:
@@ -274,7 +279,8 @@ def badge(verdict: str) -> str:
 
 
 def _prediction(claim: Claim) -> str:
-    return html.escape(f"{claim.prediction} {claim.unit}".strip())
+    number = str(claim.prediction).replace("-", "−").replace(" ", "\u00a0")
+    return html.escape(f"{number} {claim.unit}".strip())
 
 
 def effect(estimate: Estimate, unit: str) -> str:
@@ -290,7 +296,9 @@ def _digits(half: float) -> str:
     return f".{max(1 - floor(log10(half)), 0)}f" if half >= 1e-6 else ".3g"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], kinds: str = "claims"
+) -> str:
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = "".join(
         "<tr>"
@@ -302,4 +310,4 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for row in rows
     )
     head, body = f"<thead><tr>{head}</tr></thead>", f"<tbody>{body}</tbody>"
-    return f'<table class="claims">{head}{body}</table>'
+    return f'<table class="{kinds}">{head}{body}</table>'

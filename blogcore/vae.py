@@ -79,7 +79,7 @@ class Hierarchy:
     width: int = 16
     growth: int = 2
     latents: int = 4  # channels of each z_l; 20 in the paper
-    cells: int = 1  # a group; 2 in the paper
+    cells: int = 1  # a group; 2 in the paper. A scale without groups has one cell.
     encoder_cell: Cell = EncoderCell
     decoder_cell: Cell = GenerativeCell
     posterior: Relation = relative
@@ -162,11 +162,13 @@ class Tower(nn.Module):
         for _, width, count in reversed(hierarchy.scales()):
             stem = nn.Conv2d(hierarchy.channels, width, 3, padding=1)
             way_in = [Down(below, width) if scales else stem]
-            cells = [
-                _cells(hierarchy.encoder_cell, width, hierarchy.cells)
-                for _ in range(max(count, 1))
+            if not count:
+                way_in += [hierarchy.encoder_cell(width)]
+            each = [
+                [hierarchy.encoder_cell(width) for _ in range(hierarchy.cells)]
+                for _ in range(count)
             ]
-            scales.append(Scale(way_in, cells) if count else Scale(way_in + cells, []))
+            scales.append(Scale(way_in, [nn.Sequential(*cells) for cells in each]))
             below = width
         self.scales = nn.ModuleList(scales)
 
@@ -197,7 +199,7 @@ class Decoder(nn.Module):
                 self.start = nn.Parameter(torch.zeros(1, width, size, size))
             way_in = [] if first else [Up(above, width)]
             if not count:
-                way_in += [_cells(hierarchy.decoder_cell, width, hierarchy.cells)]
+                way_in += [hierarchy.decoder_cell(width)]
             groups = [
                 Group(hierarchy, width, first and index == 0) for index in range(count)
             ]
@@ -279,10 +281,6 @@ class _Standard(nn.Module):
 
 def _head(width: int, outputs: int, size: int) -> nn.Sequential:
     return nn.Sequential(nn.ELU(), nn.Conv2d(width, outputs, size, padding=size // 2))
-
-
-def _cells(make: Cell, width: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(make(width) for _ in range(count)))
 
 
 def _by_group(entries) -> torch.Tensor:

@@ -110,6 +110,7 @@ def test_dictionary_pairs_of_four_words(small):
         dictionary_pairs(5)
 
 
+@pytest.mark.slow
 def test_dictionary_pairs_are_those_of_the_dictionary():
     words, counts, _ = lexicon.dictionary()
     pairs, members = Counter(), Counter()

@@ -212,6 +212,7 @@ def test_cifar10_reads_jpeg_bytes(tmp_path, pictures):
     np.testing.assert_allclose(found, standardised(pictures[0]), atol=0.05)
 
 
+@pytest.mark.slow
 def test_cifar10_refuses_a_truncated_or_mislabelled_binary_file(tmp_path, pictures):
     path = write_binary(tmp_path, *pictures)
     whole = path.read_bytes()

@@ -258,6 +258,7 @@ def test_a_batch_is_a_function_of_the_step():
     assert noisy(full_batch(data), 0)(7).images.shape == (20, 1, 8, 8)
 
 
+@pytest.mark.slow
 def test_a_short_training_lowers_the_bound_and_resumes_bit_for_bit(tmp_path):
     data = Examples(digits(32) // 4, torch.zeros(32, dtype=torch.int64))
     batches = noisy(shuffled(data, 16, [0]), 0, warm_up(8))

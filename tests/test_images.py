@@ -56,6 +56,7 @@ def test_photographs_are_patches_of_the_two_in_their_places():
     assert np.array_equal(test.inputs[260 + 10 + 2].numpy(), expected)
 
 
+@pytest.mark.slow
 def test_no_pixel_is_both_trained_and_tested_on(monkeypatch):
     numbers = torch.arange(2 * 427 * 640).view(2, 1, 427, 640)
     monkeypatch.setattr(images, "_photographs", lambda: numbers)

@@ -42,8 +42,8 @@ def test_the_claims_table_states_predictions_and_escapes_what_it_shows(shown):
     assert page.all("th") == [{"scope": "col"}] * 4
     assert "Where $L<b$ & <b>bold</b>" in page.words
     assert "a < b" in page.words
-    assert "> 0.03 nat" in page.words
-    assert "1 ± 0.05" in page.words
+    assert ">\u00a00.03 nat" in page.words
+    assert "1\u00a0±\u00a00.05" in page.words
 
 
 def test_judging_shows_a_box_and_records_the_effect(shown):
@@ -53,7 +53,10 @@ def test_judging_shows_a_box_and_records_the_effect(shown):
     assert page.all("div") == [box]
     assert "Where $L<b$ & <b>bold</b>" in page.words
     assert "✓ holds" in page.words
-    assert "0.20 nat [0.10, 0.30], n\u00a0=\u00a05; predicted > 0.03 nat" in page.words
+    assert (
+        "0.20 nat [0.10, 0.30], n\u00a0=\u00a05; predicted >\u00a00.03 nat"
+        in page.words
+    )
     records = recorded(shown)
     assert {name: text for name, (text, _) in records.items()} == {
         "tides/c1": "0.2",
@@ -223,8 +226,8 @@ def test_the_verdicts_under_other_root_seeds_are_read_from_the_records(shown, ke
     report.other_seeds(0)
     assert rows(shown[-1][0]) == [
         ["Claim", "root seed 1", "root seed 3"],
-        ["C1", "undecided", "holds"],
-        ["C2a", "contradicted", ""],
+        ["C1", "? undecided", "✓ holds"],
+        ["C2a", "✗ contradicted", ""],
     ]
 
 

@@ -362,6 +362,7 @@ def damaged(content: bytes, number: int) -> bytes:
     return bytes(wrong)
 
 
+@pytest.mark.slow
 def test_a_thousand_damaged_files_are_refused_or_load_the_same_content(tmp_path):
     path = tmp_path / "tree"
     save_tree(path, TREE)

@@ -87,6 +87,21 @@ def test_a_walk_has_a_step_a_group_of_the_shapes_announced(kind):
     assert walk.kl().shape == walk.log_ratio().shape == (3, sum(hierarchy.groups))
 
 
+def test_one_deep_group_has_the_cells_of_two_on_every_scale():
+    """The control for depth: it differs from two groups in nothing but latents."""
+
+    def cells_by_scale(**shape):
+        half = HierarchicalVAE(replace(SMALL, **shape), stream(0, "init"))
+        made = (EncoderCell, GenerativeCell)
+        return [
+            [sum(isinstance(m, made) for m in scale.modules()) for scale in way.scales]
+            for way in (half.tower, half.decoder)
+        ]
+
+    deep = cells_by_scale(groups=(1, 0), cells=2)
+    assert deep == cells_by_scale(groups=(2, 0)) == [[1, 2], [2, 1]]
+
+
 def test_the_papers_budget_of_latents():
     ffhq = Hierarchy(outputs=100, channels=3, size=256, latents=20, width=1)
     groups = (4, 4, 4, 8, 16, 0)
@@ -362,6 +377,7 @@ def test_squeeze_and_excitation_gates_channels_by_the_image_mean():
     torch.testing.assert_close(gate(x), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_batchnorm_settles_on_what_the_prior_makes_before_sampling():
     model = machine()
     draw = partial(fresh, temperature=0.7)
