@@ -171,10 +171,10 @@ def binary(
     check_integer("levels", levels, 2)
     if images.is_floating_point():
         raise TypeError(f"images: {images.dtype} is not an integer type")
-    if len(images) and not 0 <= images.min() <= images.max() < levels:
-        raise ValueError(
-            f"images: {images.min()} … {images.max()} are not all in 0 … {levels - 1}"
-        )
+    # As Python's numbers: compared with a uint8 tensor, 256 would wrap round to 0.
+    least, most = map(int, images.aminmax()) if images.numel() else (0, 0)
+    if not 0 <= least <= most < levels:
+        raise ValueError(f"images: {least} … {most} are not all in 0 … {levels - 1}")
     drawn = torch.rand(images.shape, generator=generator).to(images.device)
     return (drawn * (levels - 1) < images).to(torch.uint8)
 

@@ -247,7 +247,7 @@ def _check_images(likelihood: Likelihood, images: torch.Tensor) -> None:
             f"images: shape {tuple(images.shape)} is not "
             f"(N ≥ 1, {likelihood.channels}, H, W)"
         )
-    least, most = images.aminmax()
+    least, most = map(int, images.aminmax())  # a uint8 tensor has no 256 to compare
     if not 0 <= least <= most < likelihood.levels:
         raise ValueError(
             f"images: {least} … {most} are not all in 0 … {likelihood.levels - 1}"

@@ -247,10 +247,13 @@ class HierarchicalVAE(nn.Module):
         self.hierarchy = hierarchy
         self.tower, self.decoder = Tower(hierarchy), Decoder(hierarchy)
         initialise(self, generator)
+        # At the start every prior and every posterior is N(0, 1): with random heads the
+        # spread of z would grow from group to group, and fifteen of them overflow.
         for group in self.decoder.modules():
-            # At the start every prior is N(0, 1), as in the public code of VDVAE.
-            if isinstance(group, Group) and not isinstance(group.prior, _Standard):
-                nn.init.zeros_(group.prior[-1].weight)
+            if isinstance(group, Group):
+                nn.init.zeros_(group.answer[-1].weight)
+                if not isinstance(group.prior, _Standard):
+                    nn.init.zeros_(group.prior[-1].weight)
         self.to(memory_format=torch.channels_last)  # 1.3 to 2 times as fast on a CPU
 
     def forward(self, x: torch.Tensor, draw: Draw) -> Walk:

@@ -87,3 +87,24 @@ def test_what_a_full_run_records_is_what_the_next_page_shows(
     assert len(table.all("th")) == 4
     assert len(table.all("tr")) == 1 + len(arms)
     assert table.words.startswith("noiselevellossaccuracy0.20.00.010 ± 0.0250.75 ± 0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MNIST", "CIFAR-10"])
+def test_fifteen_groups_train_without_overflow(name):
+    """The deepest hierarchy of the NVAE chapter, for a few steps on made-up images."""
+    source = nbformat.read(CHAPTERS / "nvae.ipynb", as_version=4)
+    scope: dict = {}
+    for cell in map(text, code_cells(source)):
+        wanted = ("import ", "from ", "def at_scale", "ARMS = {")
+        if cell.startswith(wanted):
+            exec(cell.split("if PROFILE")[0].split("show.style()")[0], scope)
+        if "nvae_cells = {" in cell:
+            exec(cell[cell.index("nvae_cells = {") : cell.index("scales = ")], scope)
+    _, likelihood, draw = scope["SETS"][name]
+    shape = (8, likelihood.channels, 32, 32)
+    pictures = torch.randint(256, shape, generator=torch.Generator().manual_seed(0))
+    part = Examples(pictures.to(torch.uint8), torch.zeros(8))
+    arm = scope["ARMS"]["15 groups, relative"]
+    nats = scope["at_scale"](arm, 0, (part, part), likelihood, draw, steps=4, batch=8)
+    assert 0 < nats < 1e6

@@ -117,6 +117,11 @@ def test_binary_pixels_have_the_grey_values_as_means():
     assert (mean[0], mean[16]) == (0, 1)
 
 
+def test_a_byte_may_have_all_its_256_values():
+    every = torch.arange(256).to(torch.uint8)
+    assert binary(every, 256, stream(0, "binary"))[[0, 255]].tolist() == [0, 1]
+
+
 def test_a_black_pixel_is_never_lit(monkeypatch):
     monkeypatch.setattr(torch, "rand", lambda shape, generator: torch.zeros(shape))
     found = binary(torch.tensor([0, 1], dtype=torch.uint8), 17, stream(0, "binary"))

@@ -279,6 +279,16 @@ def test_pixels_are_scaled_to_the_places_of_their_bins():
     assert Bernoulli().scaled(binary).flatten().tolist() == [-1, 1]
 
 
+def test_bytes_count_as_the_same_numbers_in_any_integer_type():
+    mixture = LogisticMixture(exact_bins(256), 2)
+    levels = torch.arange(256).view(-1, 1, 1, 1)
+    outputs = torch.randn(256, mixture.outputs, 1, 1, generator=stream(0, "outputs"))
+    wide, bytes_ = levels, levels.to(torch.uint8)
+    assert torch.equal(
+        mixture.log_prob(outputs, wide), mixture.log_prob(outputs, bytes_)
+    )
+
+
 def test_a_mixture_has_so_many_outputs():
     assert LogisticMixture(exact_bins(256), 10, 3).outputs == 100
     assert LogisticMixture(exact_bins(17), 5).outputs == 15
