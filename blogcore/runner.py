@@ -24,7 +24,7 @@ from blogcore.runtime import write_safely
 
 # Seconds for a cell and for a chapter, by profile: several times what a healthy run
 # needs, so that only a hang meets them. BLOGCORE_PATIENCE multiplies them.
-LIMITS = {"smoke": (90, 180), "book": (300, 900), "full": (3600, 7200)}
+LIMITS = {"smoke": (90, 180), "book": (600, 1800), "full": (3600, 7200)}
 RECORD = "application/papermill.record/text/plain"
 
 

@@ -81,7 +81,7 @@ def outputs(notebook: dict) -> dict[str, list]:
     return {cell["id"]: cell["outputs"] for cell in written}
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module", params=runner.chapters())
