@@ -55,7 +55,8 @@ class Ledger(SphinxDirective):
 
     def claims(self, slug: str, root: Path) -> list[dict]:
         """The verdicts that a chapter's run recorded."""
-        path = runner.executed_path(slug, root=root)
+        profile = self.env.config.executed_profile
+        path = runner.executed_path(slug, profile, root=root)
         self.env.note_dependency(str(path))
         records = runner.ledger(json.loads(path.read_text(encoding="utf-8")))
         claims = [record for record in records if record["kind"] == "verdict"]

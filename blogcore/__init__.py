@@ -29,3 +29,11 @@ checks                     bad input, said plainly
 
 Nothing is re-exported: ``from blogcore.objectives import flood`` names the room.
 """
+
+import warnings
+
+if not __debug__:
+    warnings.warn(
+        "Python runs with -O or PYTHONOPTIMIZE: no check of this book is made",
+        stacklevel=2,
+    )
