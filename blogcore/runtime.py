@@ -81,10 +81,10 @@ def real_data(*names: str) -> Path:
     """The folder with real data that BLOGCORE_DATA names, as an absolute path.
 
     To be called in a chapter's first cell, with the names that the chapter will read:
-    what is missing (of ``"a or b"``, both) is told before the work. A relative folder is the
-    one seen from where the command was given. Raises ValueError if the variable is not
-    set, names no folder, or the folder lacks one of the names; data/README.md says what
-    lies there.
+    what is missing (of ``"a or b"``, both) is told before the work. A relative folder
+    is the one seen from where the command was given. Raises ValueError if the variable
+    is not set, names no folder, or the folder lacks one of the names; data/README.md
+    says what lies there.
     """
     given = os.environ.get("BLOGCORE_DATA", "")
     if not given:
