@@ -14,8 +14,8 @@ NOT_PROSE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell", "solution"}
-# A tone in any string; a colour's name or number where a colour is asked for: by the
-# name of an argument or an entry, or behind the data that are drawn. "C4" may be a claim.
+# A tone in any string; a number or a name of a colour only where one is asked for: by
+# the name of an argument, or behind data that are drawn. Elsewhere "C4" is a claim.
 TONE = re.compile(r"C0|#[0-9A-Fa-f]{3,8}|(?:tab|xkcd):.*")
 NUMBER = re.compile(r"C\d")
 DRAWN = {"plot", "loglog", "semilogx", "semilogy", "scatter", "band", "errorbar", "zip"}
