@@ -5,7 +5,8 @@ scikit-learn's.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from blogcore.data import Examples, shuffled
 from blogcore.objectives import Objective, Parts, classification, predicted
 from blogcore.runtime import stream
 from blogcore.tokens import Texts
-from blogcore.training import History, train
+from blogcore.training import History, OnStep, train
 
 IGNORED = -100  # the label of a token that is not asked about, as in torch
 Score = Callable[[torch.Tensor, torch.Tensor], float]
@@ -122,41 +123,54 @@ class Best:
         return max(self.scores)
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How to fine-tune: ``steps`` of ``size`` examples, measured ``every`` so many.
+
+    ``score`` (found, labels) is what should be high on the validation examples.
+    """
+
+    steps: int
+    size: int
+    every: int
+    score: Score = accuracy
+    objective: Objective = classification
+
+    def __post_init__(self):
+        for name in ("steps", "size", "every"):
+            check_integer(name, getattr(self, name), 1)
+
+
 def finetune(
     model: nn.Module,
     examples: Examples,
     validation: Examples,
     optimizer: torch.optim.Optimizer,
-    *,
-    steps: int,
-    size: int,
+    settings: Settings,
     seed: int,
-    every: int,
-    score: Score = accuracy,
-    objective: Objective = classification,
-    on_step: tuple = (),
+    on_step: Sequence[OnStep] = (),
 ) -> tuple[History, Best]:
     """Train, and leave the model as it scored best on the validation examples.
 
-    Batches of ``size`` come from ``stream(seed, "batches/…")``, dropout from
-    ``stream(seed, "dropout")``; it is measured every ``every`` steps and at the end.
-    Returns the history of the training, and what was measured.
+    Batches come from ``stream(seed, "batches/…")``, dropout from ``stream(seed,
+    "dropout")``; it is measured at the end too. Returns the history of the training,
+    and what was measured.
     """
-    check_integer("steps", steps, 1)
-    drawn = shuffled(examples, size, seed)
-
-    best = Best(model, every, lambda: _score(model, validation, score))
+    drawn = shuffled(examples, settings.size, seed)
+    best = Best(
+        model, settings.every, lambda: _score(model, validation, settings.score)
+    )
     with torch.random.fork_rng():
         torch.manual_seed(stream(seed, "dropout").initial_seed())
         history = train(
             model,
             lambda step: _trimmed(drawn(step)),
-            objective,
+            settings.objective,
             optimizer,
-            steps,
+            settings.steps,
             on_step=(*on_step, best),
         )
-    best.look(steps)
+    best.look(settings.steps)
     best.restore()
     return history, best
 

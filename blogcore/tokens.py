@@ -230,16 +230,7 @@ class BertTokenizer:
 
         A pair's second text and the [SEP] after it are of segment 1.
         """
-        for name, texts in (("first", first), ("second", second)):
-            if texts is None and name == "second":
-                continue
-            if isinstance(texts, str) or not isinstance(texts, Sequence) or not texts:
-                raise ValueError(
-                    f"{name}: {texts!r} is not a list of at least one text"
-                )
-        if second is not None and len(first) != len(second):
-            raise ValueError(f"second: {len(second)} texts for {len(first)} first ones")
-        pairs = zip(first, second or [None] * len(first), strict=True)
+        pairs = _paired(first, second)
         rows, starts = zip(
             *(self._joined(*pair, length) for pair in pairs), strict=True
         )
@@ -289,6 +280,18 @@ class BertTokenizer:
             text += "" if inner or wide or closes or not text else " "
             text += token[2:] if inner else token
         return text
+
+
+def _paired(first, second) -> list[tuple[str, str | None]]:
+    for name, texts in (
+        ("first", first),
+        ("second", [""] if second is None else second),
+    ):
+        if isinstance(texts, str) or not isinstance(texts, Sequence) or not texts:
+            raise ValueError(f"{name}: {texts!r} is not a list of at least one text")
+    if second is not None and len(first) != len(second):
+        raise ValueError(f"second: {len(second)} texts for {len(first)} first ones")
+    return list(zip(first, second or [None] * len(first), strict=True))
 
 
 def _shorten(parts: list[list[str]], room: int) -> None:
