@@ -4,6 +4,8 @@ An encoder turns ids (B, T) into hidden vectors (B, T, width); its ``head`` turn
 that are asked into predictions. BERT and T-TA hold the same parts and differ in wiring.
 """
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -95,6 +97,51 @@ class Pooler(nn.Module):
         return self.dense(hidden[:, 0]).tanh()
 
 
+class Classifier(nn.Module):
+    """Logits (B, classes) of whole texts: W · dropout(pooler(hidden)) + b.
+
+    ``encoder`` maps ids, valid, segments (B, T) to hidden vectors (B, T, width), and
+    ``pooler`` those to (B, width). Source: Devlin et al. (2019), 4.1.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, pooler: Pooler, classes: int, dropout: float = 0.1
+    ):
+        super().__init__()
+        self.encoder, self.pooler = encoder, pooler
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(pooler.dense.out_features, classes)
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        valid: torch.Tensor | None = None,
+        segments: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        hidden = self.encoder(ids, valid, segments)
+        return self.output(self.dropout(self.pooler(hidden)))
+
+
+class TokenClassifier(nn.Module):
+    """Logits (B, T, classes) of every token: W · dropout(hidden) + b."""
+
+    def __init__(
+        self, encoder: nn.Module, width: int, classes: int, dropout: float = 0.1
+    ):
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(width, classes)
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        valid: torch.Tensor | None = None,
+        segments: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        return self.output(self.dropout(self.encoder(ids, valid, segments)))
+
+
 class Bert(nn.Module):
     """Hidden vectors (B, T, width) of ids (B, T): every position reads every other.
 
@@ -173,6 +220,31 @@ def tta(
     return TextAutoencoder(parts.embedding, parts.blocks, parts.head, start)
 
 
+def classifier(
+    encoder: nn.Module, config: EncoderConfig, classes: int, generator: torch.Generator
+) -> Classifier:
+    """A classifier of texts on an encoder of this config; what is new is drawn.
+
+    The encoder is used as it is, with its weights, and trained along; its own head is
+    not used. Raises ValueError for fewer than two classes.
+    """
+    check_integer("classes", classes, 2)
+    whole = Classifier(encoder, Pooler(config), classes, config.dropout)
+    initialise(whole.pooler, generator)
+    initialise(whole.output, generator)
+    return whole
+
+
+def token_classifier(
+    encoder: nn.Module, config: EncoderConfig, classes: int, generator: torch.Generator
+) -> TokenClassifier:
+    """A classifier of tokens on an encoder of this config; see ``classifier``."""
+    check_integer("classes", classes, 2)
+    whole = TokenClassifier(encoder, config.width, classes, config.dropout)
+    initialise(whole.output, generator)
+    return whole
+
+
 def initialise(module: nn.Module, generator: torch.Generator) -> nn.Module:
     """The module itself, its matrices now N(0, 0.02²), norms 1 and 0, biases 0."""
     for part in module.modules():
@@ -183,6 +255,32 @@ def initialise(module: nn.Module, generator: torch.Generator) -> nn.Module:
                 ones = isinstance(part, nn.LayerNorm) and name == "weight"
                 nn.init.constant_(parameter, float(ones))
     return module
+
+
+def grown(model: nn.Module, averaging: torch.Tensor) -> nn.Module:
+    """A copy with another vocabulary: token table A E, output bias A c, the rest equal.
+
+    ``averaging`` A is (new tokens, old tokens), its rows sum to 1, sparse or not; see
+    ``words.averaging``. Where output and input share one table they still do. Raises
+    ValueError for another shape or rows with other sums. Source: Su (2020), «Model».
+    """
+    old = model.embedding.tokens.weight
+    if averaging.ndim != 2 or averaging.shape[1] != len(old):
+        raise ValueError(
+            f"averaging: shape {tuple(averaging.shape)} is not (new tokens, {len(old)})"
+        )
+    sums = (averaging @ torch.ones(len(old), 1, dtype=averaging.dtype)).flatten()
+    if not torch.allclose(sums, torch.ones_like(sums)):
+        row = int((sums - 1).abs().argmax())
+        raise ValueError(f"averaging: row {row} sums to {float(sums[row]):g}, not to 1")
+    twin = copy.deepcopy(model)
+    means = averaging.to(old.device, old.dtype)
+    with torch.no_grad():
+        table = twin.embedding.tokens
+        table.weight = nn.Parameter(means @ table.weight)
+        table.num_embeddings = len(averaging)
+        twin.head.bias = nn.Parameter((means @ twin.head.bias[:, None])[:, 0])
+    return twin
 
 
 def _visible(ids, valid, allowed):

@@ -13,6 +13,7 @@ import pytest
 
 from blogcore import runner
 from blogcore.freshness import Job, code_cells, is_fresh, stamp, text
+from blogcore.report import AUDIT
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("blogcore", "chapters", "data")
@@ -105,7 +106,7 @@ def test_ledgers_of_five_processes_are_equal(chapter):
 def test_smoke_profile_judges_nothing(chapter):
     records = runner.ledger(chapter.executed)
     verdicts = {r["verdict"] for r in records if r["kind"] == "verdict"}
-    assert verdicts == {"not judged"}
+    assert verdicts <= {"not judged"}
 
 
 def test_no_cell_writes_to_stderr_or_shows_an_address(chapter):
@@ -126,7 +127,8 @@ def test_solutions_ran(chapter):
     counts = {c["id"]: c["execution_count"] for c in code_cells(chapter.executed)}
     cells = code_cells(chapter.source)
     solutions = [c for c in cells if "solution" in c["metadata"].get("tags", [])]
-    assert 4 <= len(solutions) <= 6
+    least = 0 if chapter.slug.endswith(AUDIT) else 4
+    assert least <= len(solutions) <= 6
     for cell in solutions:
         assert "assert " in text(cell), f"solution {cell['id']} checks nothing"
         assert counts[cell["id"]], f"solution {cell['id']} did not run"
