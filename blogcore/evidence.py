@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from blogcore.runtime import write_safely
+from blogcore.runtime import of_the_book, write_safely
 
 CONFIDENCE = 0.95
 EXACT = 1e-9
@@ -163,9 +163,10 @@ def save_records(path: Path, chapter: str, runs: Sequence[Mapping]) -> None:
 def load_records(path: Path) -> list[dict]:
     """The recorded runs of a chapter, [] if there is no file yet.
 
-    Raises ValueError if the file is not what ``save_records`` wrote.
+    Raises ValueError if the file is not what ``save_records`` wrote, or if there is no
+    book around it.
     """
-    if not Path(path).exists():
+    if not of_the_book(path).exists():
         return []
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -145,7 +145,7 @@ def _environment(root: Path, folder: str) -> dict[str, str]:
         | own
         | ENVIRONMENT
         | dict.fromkeys(places, f"{folder}/private")
-        | {"PYTHONPATH": path, "JUPYTER_RUNTIME_DIR": folder}
+        | {"PYTHONPATH": path, "JUPYTER_RUNTIME_DIR": folder, "TMPDIR": folder}
     )
 
 

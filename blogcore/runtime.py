@@ -104,6 +104,20 @@ def real_data(*names: str) -> Path:
     return folder
 
 
+def of_the_book(path: Path) -> Path:
+    """``path``, a file of claims or records, as it is; they do not lie in the package.
+
+    Raises ValueError if the package was installed without the book's folder of data.
+    """
+    folder = Path(path).parents[1]
+    if not folder.is_dir():
+        raise ValueError(
+            f"path: {folder} is missing; claims and records come with a checkout of "
+            "the book, and pip install -e . in it"
+        )
+    return Path(path)
+
+
 def write_safely(path: Path, content: bytes) -> None:
     """Write a file that is, at every moment, either the old one or the new one whole.
 
