@@ -31,7 +31,9 @@ def graft_outputs(app: Sphinx, docname: str, source: list[str]) -> None:
     slug = docname.removeprefix(FOLDER)
     profile = app.config.executed_profile
     path = runner.executed_path(slug, profile, root=Path(app.srcdir))
-    app.env.note_dependency(str(path))
+    root = Path(app.srcdir)
+    for needed in (path, root / "data" / "records" / f"{slug}.json"):
+        app.env.note_dependency(str(needed))
     executed = json.loads(path.read_text(encoding="utf-8"))
     source[0] = json.dumps(runner.graft(json.loads(source[0]), executed))
 

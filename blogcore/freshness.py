@@ -67,9 +67,9 @@ def stamp(job: Job) -> str:
     """The sha256 over everything that the executed chapter depends on.
 
     A data file belongs to the chapter that bears its name or names it, in its own code
-    or through a room; an audit's claims lie in the file of its post. The run's own
-    record is left out: to accept a result does not make it stale. Raises ValueError
-    for a chapter that does not take our parameters.
+    or through a room; an audit's claims lie in the file of its post. Records are left
+    out: a page shows today's, whenever it ran (``runner.graft``). Raises ValueError for
+    a chapter that does not take our parameters.
     """
     cells = _code(job)
     code = "\n".join(text(cell) for cell in cells)
@@ -90,7 +90,6 @@ def stamp(job: Job) -> str:
         "parameters": job.parameters,
         "cells": [[cell["id"], text(cell)] for cell in cells],
         "files": {str(p.relative_to(job.root)): _digest(p) for p in files},
-        "records": job.runs(others=True),
         "environment": ENVIRONMENT | installed(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

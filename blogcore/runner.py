@@ -7,19 +7,20 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from math import inf, isfinite
 from pathlib import Path
 
-import yaml
 from joblib import cpu_count
 from tqdm import tqdm
 
-from blogcore.evidence import drift, environment, save_records
+from blogcore.contents import chapters, find_root
+from blogcore.evidence import drift, environment, load_records, save_records
 from blogcore.execution import ChapterError, execute
 from blogcore.freshness import Job, code_cells, is_fresh, seal, stamp, text
+from blogcore.report import RECORDS, from_records
 from blogcore.runtime import LARGEST_ROOT, write_safely
 from blogcore.runtime import device as torch_device
 
@@ -28,40 +29,6 @@ from blogcore.runtime import device as torch_device
 LIMITS = {"smoke": (90, 180), "book": (600, 1800), "full": (3600, 7200)}
 RECORD = "application/papermill.record/text/plain"
 ENDING = ("SIGTERM", "SIGHUP", "SIGQUIT")
-
-
-def find_root(start: Path | None = None) -> Path:
-    """The folder with the book's ``_toc.yml``: ``start``, or the nearest one.
-
-    Without ``start`` it is sought from the working directory upwards, then beside the
-    package. Raises ValueError if there is none, or its path cannot be searched.
-    """
-    here = Path.cwd()
-    nearest = [here, *here.parents, Path(__file__).parents[1]]
-    places = nearest if start is None else [Path(start)]
-    for place in places:
-        if (place / "_toc.yml").is_file():
-            root = place.resolve()
-            if os.pathsep in str(root):
-                raise ValueError(f"root: {root} must not contain {os.pathsep!r}")
-            return root
-    raise ValueError(f"root: no _toc.yml in {places[0]}")
-
-
-def chapters(root: Path | None = None) -> list[str]:
-    """The names of the chapters in the order of ``_toc.yml``.
-
-    Raises ValueError, naming the file, if it is no table of contents.
-    """
-    path = find_root(root) / "_toc.yml"
-    try:
-        toc = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(toc, dict) or not isinstance(toc.get("root"), str):
-            raise ValueError(f"{toc!r} has no root")
-        return list(_listed(toc))
-    except (ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: no table of contents: {reason}") from error
 
 
 def executed_path(
@@ -129,6 +96,7 @@ def ledger(notebook: Mapping) -> list[dict]:
 def graft(source: Mapping, executed: Mapping) -> dict:
     """The source notebook with the executed outputs under its cells, matched by id.
 
+    Tables of what is recorded are made again: records may have changed since.
     Raises ValueError for a code cell that was not executed as it now reads.
     """
     done = {cell["id"]: cell for cell in code_cells(executed)}
@@ -139,6 +107,10 @@ def graft(source: Mapping, executed: Mapping) -> dict:
             raise ValueError(f"cell {cell['id']}: not executed as it now reads")
         cell["outputs"] = deepcopy(twin["outputs"])
         cell["execution_count"] = twin["execution_count"]
+        for output in cell["outputs"]:
+            call = output.get("metadata", {}).get(RECORDS)
+            if call:
+                output["data"]["text/html"] = from_records(*call)
     return grafted
 
 
@@ -189,23 +161,6 @@ def _jobs(root: Path, slugs, profile: str, seed: int, device: str) -> list[Job]:
     return [Job(root, slug, profile, seed, device) for slug in dict.fromkeys(slugs)]
 
 
-def _listed(entry: dict) -> Iterator[str]:
-    """Every chapter that a table of contents names, in its order."""
-    name = entry.get("file", "")
-    if not isinstance(name, str):
-        raise ValueError(f"file: {name!r} is no text")
-    if name.startswith("chapters/"):
-        yield name.removeprefix("chapters/").removesuffix(".ipynb")
-    for key in ("parts", "chapters", "sections"):
-        below = entry.get(key, [])
-        if not isinstance(below, list) or not all(isinstance(b, dict) for b in below):
-            raise ValueError(f"{key}: {below!r} is no list of entries")
-        for item in below:
-            if key != "parts" and not {"file", "url", "glob"} & item.keys():
-                raise ValueError(f"{key}: {item!r} names no file")
-            yield from _listed(item)
-
-
 def _patience() -> float:
     given = os.environ.get("BLOGCORE_PATIENCE", "1")
     try:
@@ -235,7 +190,10 @@ def _named(job: Job, error: Exception) -> str:
 
 def _recorded_seconds(job: Job) -> float:
     """The longest that the recorded runs of this profile took; unknown is longest."""
-    runs = [*job.runs(others=True), *job.runs(others=False)]
+    try:
+        runs = load_records(job.records)
+    except ValueError:  # to be told later, when the record is met
+        return inf
     found = [run.get("seconds", 0) for run in runs if run["profile"] == job.profile]
     return max(found, default=inf)
 

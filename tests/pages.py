@@ -137,7 +137,8 @@ def shown(monkeypatch) -> list:
     outputs = []
 
     def display(thing, raw=False, metadata=None):
-        outputs.append((thing if raw else thing.data, metadata))
+        text = thing.get("text/html", thing) if raw else thing.data
+        outputs.append((text, metadata))
 
     for room in (show, interactive, report):
         monkeypatch.setattr(room, "display", display)

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from blogcore import freshness, runner
+from blogcore import freshness, report, runner
+from blogcore.evidence import save_records
 from blogcore.freshness import Job, is_fresh, stamp
 from blogcore.runtime import PROFILES
 
@@ -398,6 +399,26 @@ def test_graft_puts_outputs_under_todays_prose(book):
     source["cells"][3]["source"] = "print(1)\n"
     with pytest.raises(ValueError, match="cell c2: not executed as it now reads"):
         runner.graft(source, executed)
+
+
+def test_a_record_of_another_seed_shows_without_another_run(book, monkeypatch):
+    """Recording makes no run stale; the table of what is recorded is made again."""
+    before = stamps(book)
+    assert book.run("falling", "--record", "--seed", "1")[0] == 0
+    assert stamps(book) == before
+    monkeypatch.setattr(report, "DATA", book.root / "data")
+    table = report.from_records("other seeds", "painting", 0, ["C1"])
+    assert table == "<p>No other root seed is recorded.</p>"
+    shown = {"output_type": "display_data", "data": {"text/html": table}}
+    shown["metadata"] = {report.RECORDS: ["other seeds", "painting", 0, ["C1"]]}
+    cell = {"cell_type": "code", "id": "a", "source": "1", "outputs": [shown]}
+    executed = {"cells": [cell | {"execution_count": 1}]}
+    recorded = [{"name": "painting/c1", "value": 1, "id": "C1", "verdict": "holds"}]
+    run = {"profile": "book", "seed": 4, "records": recorded}
+    save_records(book.root / "data" / "records" / "painting.json", "painting", [run])
+    (grafted,) = runner.graft({"cells": [cell]}, executed)["cells"]
+    assert "root seed 4" in grafted["outputs"][0]["data"]["text/html"]
+    assert "holds" in grafted["outputs"][0]["data"]["text/html"]
 
 
 def output(name, text):
