@@ -8,7 +8,9 @@ evidence                   seeds x conditions -> table, contrasts, records
 finetuning                 labels: train, keep the best, scores
 training | landscape       the loop, checkpoints | the loss as a function of theta
 objectives                 what is asked of a machine
-pretraining | pretrained   what is asked of a language model | weights of others
+pseudolikelihood           how probable a language model finds a text
+processes                  a training that several processes share
+cloze | pretrained         what is asked of a language model | weights of others
 lookups                    encoders set by hand, and what fools the others
 elbo | spectral            of a VAE: bounds, warm-up | how far a convolution stretches
 networks                   small machines whose parameters carry a leading seed axis

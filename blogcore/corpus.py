@@ -164,26 +164,6 @@ def pseudo_chinese() -> PseudoChinese:
     return PseudoChinese(language, model.characters, model.states)
 
 
-def pointer_chase(
-    count: int, size: int, hops: int, generator: torch.Generator
-) -> torch.Tensor:
-    """Rows [s, π(0), …, π(size − 1), πᵏ(s)] with k = ``hops``: ids (N, size + 2).
-
-    π is one cycle through all places, so that πᵏ(s), with s alone known, is uniform
-    over the ``size`` − 1 others. In a uniform permutation it would be s itself with
-    probability d/size, where d counts the divisors of k.
-    """
-    check_integer("count", count, 1)
-    check_integer("size", size, 2)
-    check_integer("hops", hops, 1)
-    if hops >= size:
-        raise ValueError(f"hops: {hops} are not in 1 … {size - 1}: π has period {size}")
-    cycle = torch.rand(count, size, generator=generator).argsort(1)
-    pointers = torch.empty_like(cycle).scatter_(1, cycle, cycle.roll(-1, 1))
-    # The order is uniform, so its first place is a uniform s.
-    return torch.cat([cycle[:, :1], pointers, cycle[:, hops, None]], 1)
-
-
 def _evidence(language, ids, seen) -> torch.Tensor:
     """p(x_t | z) of what is seen, 1 of what is not: (N, T, S)."""
     _check_ids(ids, language.emission.shape[1])

@@ -10,7 +10,6 @@ import torch
 from blogcore.corpus import (
     HiddenMarkov,
     Sequences,
-    pointer_chase,
     pseudo_chinese,
     random_markov,
 )
@@ -272,38 +271,11 @@ def table(*rows):
         (lambda: random_markov(3, 0, stream(0, "x")), "vocabulary: 0"),
         (lambda: random_markov(3, 3, stream(0, "x"), 0.0), "transition: 0.0"),
         (lambda: random_markov(3, 3, stream(0, "x"), 1, math.nan), "emission: nan"),
-        (lambda: pointer_chase(0, 8, 1, stream(0, "x")), "count: 0"),
-        (lambda: pointer_chase(1, 1, 1, stream(0, "x")), "size: 1"),
-        (lambda: pointer_chase(1, 8, 0, stream(0, "x")), "hops: 0"),
-        (lambda: pointer_chase(1, 8, 8, stream(0, "x")), "hops: 8 are not in 1 … 7"),
     ],
 )
 def test_wrong_calls_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-@pytest.mark.parametrize(("size", "hops"), [(8, 1), (8, 2), (8, 6), (5, 4), (2, 1)])
-def test_pointers_lead_where_the_target_says(size, hops):
-    ids = pointer_chase(4000, size, hops, stream(0, "chase"))
-    assert (ids.shape, ids.dtype) == ((4000, size + 2), torch.int64)
-    start, pointers, target = ids[:, :1], ids[:, 1:-1], ids[:, -1]
-    here, visited = start, []
-    for hop in range(size):
-        visited.append(here)
-        here = pointers.gather(1, here)
-        if hop + 1 == hops:
-            assert torch.equal(here[:, 0], target)
-    assert torch.equal(here, start), "one cycle through all places"
-    every = torch.arange(size).expand(4000, -1)
-    assert torch.equal(torch.cat(visited, 1).sort(1).values, every)
-    counts = torch.zeros(size, size).index_put_(
-        (start[:, 0], target), torch.tensor(1.0), True
-    )
-    assert (counts.diag() == 0).all()
-    expected = 4000 / size / (size - 1)
-    others = counts[~torch.eye(size, dtype=torch.bool)]
-    assert (others - expected).abs().max() < 5 * expected**0.5
 
 
 @pytest.fixture(scope="module")
