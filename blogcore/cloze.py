@@ -6,7 +6,7 @@ vectors (N, width) to logits (N, V). Nothing here knows which model it is: BERT 
 about the tokens that were masked, T-TA about every token.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
@@ -14,9 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from blogcore.checks import check_integer, check_number
-
-Parts = dict[str, torch.Tensor]
-Objective = Callable[[nn.Module, object], tuple[torch.Tensor, Parts]]
+from blogcore.objectives import Parts
 
 
 class Cloze(NamedTuple):

@@ -5,21 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from blogcore.cloze import Cloze, Objective
-
-
-class Asked(nn.Module):
-    """A model and its objective as one module: forward(batch) is (loss, parts).
-
-    What wraps a module to train it in several processes sees only its forward.
-    """
-
-    def __init__(self, model: nn.Module, objective: Objective):
-        super().__init__()
-        self.model, self.objective = model, objective
-
-    def forward(self, batch):
-        return self.objective(self.model, batch)
+from blogcore.cloze import Cloze
+from blogcore.objectives import Asked, Objective
 
 
 def in_processes(
