@@ -95,7 +95,12 @@ class FixedAttention(nn.Module):
         self.value, self.output = attention.value, attention.output
         self.norm, self.scores = attention.norm, nn.Parameter(scores)
 
-    def forward(self, x, memory=None, allowed=None):
+    def forward(
+        self,
+        x: torch.Tensor,
+        memory: torch.Tensor | None = None,
+        allowed: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         v = self.value(x).unflatten(-1, (len(self.scores), -1)).transpose(1, 2)
         read = (self.scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
         return self.norm(x + self.output(read))
