@@ -17,7 +17,7 @@ lookups                    encoders set by hand, and what fools the others
 spectral                   how far a convolution stretches
 optim                      what moves parameters: SGD, Adam, decay, warm-up
 networks                   small machines whose parameters carry a leading seed axis
-encoder                    text encoders: BERT, ALBERT, T-TA, their heads
+encoder | costs            text encoders: BERT, ALBERT, T-TA | their arithmetic
 sphere | wordvec           random vectors in closed form | drawn and fitted ones
 vae                        hierarchical VAEs: the tower up, the one walk down
 embeddings                 tables of tokens, places and segments

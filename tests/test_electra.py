@@ -247,9 +247,11 @@ class TestOptimum:
         check_close(found.changed, (1 - log_p.exp()) / 4)
 
     def test_three_tokens_by_hand(self):
-        p = torch.tensor([0.7, 0.2, 0.1]).double()
+        p = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
         perfect = optimal_alone(p, p, 1 / 3)
-        check_close(perfect.changed, torch.tensor([0.1, 4 / 15, 0.3]).double())
+        check_close(
+            perfect.changed, torch.tensor([0.1, 4 / 15, 0.3], dtype=torch.float64)
+        )
         check_close(perfect.resampled, torch.full((3,), 1 / 3, dtype=torch.float64))
         flat = optimal_alone(p, torch.full((3,), 1 / 3, dtype=torch.float64), 1 / 3)
         expected = ((1 - p) / 9) / (2 * p / 3 + 1 / 9)
@@ -257,7 +259,7 @@ class TestOptimum:
         assert [round(x, 3) for x in flat.changed.tolist()] == [0.058, 0.364, 0.562]
 
     def test_knowable_is_the_share_of_the_entropy(self):
-        p = torch.tensor([0.1, 0.5, 0.9]).double()
+        p = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
         own = [-(x * math.log(x) + (1 - x) * math.log(1 - x)) for x in p.tolist()]
         whole = math.log(2)
         assert knowable(p) == pytest.approx(1 - sum(own) / 3 / whole, abs=1e-12)
