@@ -6,7 +6,8 @@ show | execution | freshness   figures, verdict boxes | papermill | what is stal
 claims                     what was predicted, and the verdict on it
 evidence                   seeds x conditions -> table, contrasts, records
 finetuning                 labels: train, keep the best, scores
-training | landscape       the loop, checkpoints | the loss as a function of theta
+training | landscape       the loop | the loss as a function of theta
+checkpoint                 how a training goes on as if it had never stopped
 pretrained                 weights of others
 pseudolikelihood           how probable a language model finds a text
 electra                    a generator that fills holes, and who looks for them

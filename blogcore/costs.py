@@ -33,9 +33,9 @@ def forward_work(
 ) -> Work:
     """The work of a batch (texts, length) with ``asked`` questions to a language head.
 
-    Sharing blocks changes nothing. A token costs 2 (4 d² + 2 d d′) in a layer and
-    4 T d in its attention, 2 E d behind tables of width E, and a question 2 (d E + E V).
-    A backward pass costs twice as much again.
+    Sharing blocks changes nothing. A token costs 2 (4 d² + 2 d d′) + 4 T d in a layer,
+    2 E d behind tables of width E, and a question 2 (d E + E V). A backward pass costs
+    twice as much again.
     """
     for name, value in (("texts", texts), ("length", length)):
         check_integer(name, value, 1)
@@ -55,10 +55,10 @@ def training_bytes(
 ) -> dict[str, int]:
     """Bytes of a training step in float32 with Adam, without the language head.
 
-    ``parameters`` are 4 bytes each, their gradients 4, Adam's two averages 8, whoever
-    shares them; what a layer keeps for its backward pass is not shared: 34 s b d + 5 a s²
-    b half-width numbers with dropout and scores written out. Source: Korthikanti et al.
-    (2022), eq. 2, doubled for float32.
+    A parameter has 4 bytes, its gradient 4, Adam's two averages 8. What a layer keeps
+    for its backward pass is never shared: 2 (34 T d + 5 a T²) bytes a text, with a
+    heads, where dropout is on and attention writes its scores out. Source: Korthikanti
+    et al. (2022), eq. 2, doubled for float32.
     """
     for name, value in (("texts", texts), ("length", length)):
         check_integer(name, value, 1)
