@@ -10,8 +10,10 @@ import torch
 from blogcore.corpus import (
     HiddenMarkov,
     Sequences,
+    peaked,
     pseudo_chinese,
     random_markov,
+    ring_language,
 )
 from blogcore.runtime import stream
 
@@ -268,6 +270,11 @@ def table(*rows):
             r"seen: torch.bool of shape \(4,\)",
         ),
         (lambda: random_markov(0, 3, stream(0, "x")), "states: 0"),
+        (lambda: ring_language(1.1, peaked(2, (1,)), stream(0, "x")), "stay: 1.1"),
+        (lambda: peaked(0, (1,)), "states: 0"),
+        (lambda: peaked(2, ()), r"shares: \[\]"),
+        (lambda: peaked(2, (1, -1)), r"shares: \[1, -1\]"),
+        (lambda: peaked(2, (1,), 2.0), "floor: 2.0"),
         (lambda: random_markov(3, 0, stream(0, "x")), "vocabulary: 0"),
         (lambda: random_markov(3, 3, stream(0, "x"), 0.0), "transition: 0.0"),
         (lambda: random_markov(3, 3, stream(0, "x"), 1, math.nan), "emission: nan"),
@@ -276,6 +283,28 @@ def table(*rows):
 def test_wrong_calls_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_ring_goes_round_and_its_tokens_are_peaked():
+    table = peaked(3, (3, 1), floor=0.0)
+    own = [[0.75, 0.25, 0, 0, 0, 0], [0, 0, 0.75, 0.25, 0, 0], [0] * 4 + [0.75, 0.25]]
+    assert torch.equal(table, torch.tensor(own, dtype=torch.float64))
+    language = ring_language(0.9, peaked(3, (3, 1), 0.1), stream(0, "ring"))
+    assert torch.allclose(language.emission[0], (table[0] + 0.1) / 1.6, atol=1e-15)
+    assert (language.transition.diag() == 0.9).all()
+    state, seen = 0, []
+    for _ in range(3):
+        seen.append(state)
+        away = language.transition[state].clone()
+        away[state] = 0
+        assert abs(away.max() - 0.1) < 1e-12
+        state = away.argmax().item()
+    assert (sorted(seen), state) == ([0, 1, 2], 0)  # one circle through all states
+    drawn = {
+        tuple(ring_language(0.5, peaked(6, (1,)), stream(s, "ring")).transition[0])
+        for s in range(20)
+    }
+    assert len(drawn) > 1
 
 
 @pytest.fixture(scope="module")
