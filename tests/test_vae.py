@@ -137,11 +137,16 @@ def test_the_first_prior_is_standard_and_the_others_depend_on_what_is_above(kind
     assert not torch.equal(second.mean[0], second.mean[1])
 
 
-def test_before_training_every_prior_is_standard():
-    walk = HierarchicalVAE(SMALL, stream(0, "init")).decoder(2, fresh(stream(0, "n")))
+@pytest.mark.parametrize("relation", [relative, absolute])
+def test_before_training_every_prior_and_every_posterior_is_standard(relation):
+    model = HierarchicalVAE(replace(SMALL, posterior=relation), stream(0, "init"))
+    walk = model(pictures().float(), fresh(stream(0, "n")))
     for step in walk.steps:
-        assert not step.prior.mean.any()
-        assert not step.prior.log_std.any()
+        for gaussian in (step.prior, step.posterior):
+            assert not gaussian.mean.any()
+            assert not gaussian.log_std.any()
+    assert not walk.kl().any()
+    assert walk.output.std() > 0.1
 
 
 def test_inference_draws_from_the_posterior_not_from_the_prior():
@@ -323,6 +328,19 @@ def test_gradients_reach_every_parameter():
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.any(), name
+
+
+def test_a_posterior_asks_the_stream_and_not_the_image_alone():
+    """Its gradient by what stands above it; a question times zero would have none."""
+    model, x = machine(), pictures()
+    walk = model(x, fresh(stream(0, "noise")))
+    for index in (1, 2, 3):
+        above = [z.clone().requires_grad_() for z in walk.latents]
+        mean = model(x, replay(above)).steps[index].posterior.mean
+        prior = model.decoder(3, replay(above)).steps[index].prior.mean
+        slopes = torch.autograd.grad((mean - prior).square().sum(), above[:index])
+        assert all(slope.abs().max() > 1e-6 for slope in slopes)
 
 
 @pytest.mark.parametrize(
