@@ -19,9 +19,10 @@ vae                        hierarchical VAEs: the tower up, the one walk down
 blocks                     attention, feed-forward, stacks: the algebra of blocks
 cells | latents            what a VAE is built from | Gaussians, draws, replay
 likelihoods                of integer pixels, summing to one
-images                     digits, photographs, faces as integer levels
+images                     digits, photographs, faces: padded, shrunk, in patches
 data | cooccurrence        the world of examples | of word pairs
 grammar                    sentences whose meaning is known
+pictures                   what lies in files: integer levels, read once
 texts                      what people wrote, and what they judged
 corpus | tokens            languages whose probabilities are known | text to ids
 lexicon                    what jieba brings

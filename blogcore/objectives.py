@@ -23,6 +23,7 @@ Parts = dict[str, torch.Tensor]
 Objective = Callable[[nn.Module, object], tuple[torch.Tensor, Parts]]
 Penalty = Callable[[nn.Module], torch.Tensor]
 Number = float | torch.Tensor  # one for all, or (S,), one a member
+NO_LABEL = torch.iinfo(torch.int64).min
 
 
 class Asked(nn.Module):
@@ -68,6 +69,8 @@ def example_losses(model: nn.Module, batch: Examples) -> torch.Tensor:
     """Cross-entropy of every example, −log softmax(model(x))_y, in nats.
 
     Logits (…, N, classes), labels (…, N) or (N,) shared by all members → losses (…, N).
+    Raises TypeError for labels that are not int64, ValueError for other shapes and for
+    labels outside the classes.
     """
     return _cross_entropy(model(batch.inputs), batch.labels)
 
@@ -290,11 +293,30 @@ def _graphics_cards(model: nn.Module) -> list[torch.device]:
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    labels = labels.expand(logits.shape[:-1])
-    losses = F.cross_entropy(
-        logits.flatten(0, -2), labels.reshape(-1), reduction="none"
-    )
-    return losses.view(labels.shape)
+    _check_labels(logits, labels)
+    flat = labels.expand(logits.shape[:-1]).reshape(-1)
+    try:
+        # No label is passed over: torch's default would ignore −100.
+        losses = F.cross_entropy(
+            logits.flatten(0, -2), flat, ignore_index=NO_LABEL, reduction="none"
+        )
+    except IndexError as error:  # on a GPU an assertion of torch's
+        raise ValueError(
+            f"labels: {labels.min()} … {labels.max()} are not all in "
+            f"0 … {logits.shape[-1] - 1}"
+        ) from error
+    return losses.view(logits.shape[:-1])
+
+
+def _check_labels(logits: torch.Tensor, labels: torch.Tensor) -> None:
+    if labels.dtype != torch.int64:
+        raise TypeError(f"labels: {labels.dtype} is not torch.int64")
+    examples = logits.shape[:-1]
+    if not labels.ndim or labels.shape != examples[-labels.ndim :]:
+        raise ValueError(
+            f"labels: shape {tuple(labels.shape)} is neither {tuple(examples)}, as the "
+            f"logits', nor {tuple(examples[-1:])}"
+        )
 
 
 def _checked(name: str, value: Number) -> torch.Tensor:

@@ -28,7 +28,7 @@ from blogcore.runtime import stream
 from blogcore.vae import HierarchicalVAE, Hierarchy, Step, Walk
 
 MIXTURE = LogisticMixture(exact_bins(17), 2)
-SMALL = Hierarchy(outputs=MIXTURE.outputs, width=8, latents=2, groups=(1, 2, 1))
+SMALL = Hierarchy(outputs=MIXTURE.outputs, width=8, latent_channels=2, groups=(1, 2, 1))
 ALPHA = (1, 2, 2, 16)  # 4^i / n_i over the least, of SMALL's four groups
 
 
