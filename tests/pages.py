@@ -12,12 +12,23 @@ import yaml
 from bs4 import BeautifulSoup
 from filelock import FileLock
 
-from blogcore import interactive, show
+from blogcore import interactive, report, show, style
 
 ROOT = Path(__file__).parents[1]
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-PAGES = [TOC["root"], *(p["file"] for part in TOC["parts"] for p in part["chapters"])]
+
+
+def listed(entries: list[dict]) -> list[str]:
+    """The pages of a table of contents, each before its children."""
+    return [
+        name
+        for entry in entries
+        for name in [entry["file"], *listed(entry.get("sections", []))]
+    ]
+
+
+PAGES = [TOC["root"], *(n for part in TOC["parts"] for n in listed(part["chapters"]))]
 CHAPTERS = [name for name in PAGES if name.startswith("chapters/")]
 
 
@@ -87,7 +98,7 @@ def shown(monkeypatch) -> list:
     def display(thing, raw=False, metadata=None):
         outputs.append((thing if raw else thing.data, metadata))
 
-    for room in (show, interactive):
+    for room in (show, interactive, report):
         monkeypatch.setattr(room, "display", display)
     return outputs
 
@@ -96,6 +107,6 @@ def shown(monkeypatch) -> list:
 def house_style():
     """Figures as the chapters draw them, and none left open."""
     with plt.rc_context():
-        show.style()
+        style.use()
         yield
     plt.close("all")
