@@ -43,10 +43,7 @@ class Asked(nn.Module):
 
 
 def at(
-    model: nn.Module,
-    tensors: Mapping[str, torch.Tensor],
-    objective: Objective,
-    batch: object,
+    model: nn.Module, tensors: Mapping[str, torch.Tensor], objective: Objective, batch
 ) -> tuple[torch.Tensor, Parts]:
     """(loss, parts) of the model with other parameters and buffers, by their names.
 
@@ -62,8 +59,8 @@ def at(
         for name, old in [*part._parameters.items(), *part._buffers.items()]
         if id(old) in replaced
     }
-    asked = Asked(model, objective)
-    return functional_call(asked, placed, (batch,), tie_weights=False)
+    whole = Asked(model, objective)
+    return functional_call(whole, placed, (batch,), tie_weights=False)
 
 
 def example_losses(model: nn.Module, batch: Examples) -> torch.Tensor:
@@ -308,16 +305,13 @@ def _graphics_cards(model: nn.Module) -> list[torch.device]:
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     _check_labels(logits, labels)
     flat = labels.expand(logits.shape[:-1]).reshape(-1)
+    how = {"reduction": "none", "ignore_index": NO_LABEL}  # torch's would skip −100
     try:
-        # No label is passed over: torch's default would ignore −100.
-        losses = F.cross_entropy(
-            logits.flatten(0, -2), flat, ignore_index=NO_LABEL, reduction="none"
-        )
+        losses = F.cross_entropy(logits.flatten(0, -2), flat, **how)
     except IndexError as error:  # on a GPU an assertion of torch's
-        raise ValueError(
-            f"labels: {labels.min()} … {labels.max()} are not all in "
-            f"0 … {logits.shape[-1] - 1}"
-        ) from error
+        found = f"{labels.min()} … {labels.max()}"
+        allowed = f"0 … {logits.shape[-1] - 1}"
+        raise ValueError(f"labels: {found} are not all in {allowed}") from error
     return losses.view(logits.shape[:-1])
 
 
