@@ -32,8 +32,8 @@ UNTYPESET = r"""() => {
   const raw = copy.textContent.match(/\$|\\\(|\\\[|\\begin\{/g) ?? [];
   return {missing: missing.map((m) => m.textContent), raw};
 }"""
-# What axe would judge again and again: the boxes of formulas, and the words of each colour
-# in thousands of code tokens. One token of each colour is left.
+# What axe would judge again and again: the boxes of formulas, and the words of each
+# colour in thousands of code tokens. One token of each colour is left.
 PRUNE = """() => {
   document.querySelectorAll(".katex-html").forEach((m) => m.remove());
   const seen = new Set();
@@ -319,3 +319,52 @@ def serious(page, options: dict) -> list[tuple]:
     found = page.evaluate("o => axe.run({preload: false, ...o})", options)
     worst = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
     return [(v["id"], [node["target"] for node in v["nodes"]]) for v in worst]
+
+
+def test_the_ledger_is_filtered_without_a_script(visit):
+    page = visit("ledger", java_script_enabled=False)
+    rows = page.locator("table.ledger tbody tr:visible")
+    everything = rows.count()
+    page.get_by_label("ours", exact=True).check()
+    ours = rows.count()
+    page.get_by_label("posts' and papers'").check()
+    theirs = rows.count()
+    assert 0 < ours < everything
+    assert ours + theirs == everything
+    page.get_by_label("everybody's").check()
+    found = 0
+    for verdict in ("holds", "contradicted", "undecided"):
+        page.get_by_label(verdict, exact=True).check()
+        assert {
+            t.split()[-1]
+            for t in page.locator(
+                "table.ledger tbody tr:visible .badge"
+            ).all_inner_texts()
+        } <= {verdict}
+        found += rows.count()
+    assert found == everything
+
+
+def test_formulas_need_no_script(visit):
+    page = visit(CHAPTERS[0], java_script_enabled=False)
+    assert page.evaluate(UNTYPESET) == {"missing": [], "raw": []}
+    assert page.locator(".katex").count() > 50
+    family = "e => getComputedStyle(e).fontFamily"
+    assert "KaTeX" in page.locator(".katex").first.evaluate(family)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_equations_and_their_numbers_do_not_lie_on_each_other(visit, scheme):
+    for viewport in (DESKTOP, PHONE):
+        page = visit(CHAPTERS[0], viewport=viewport, color_scheme=scheme)
+        overlap = page.locator("div.math:has(.eqno)").evaluate_all(
+            """all => all.map((m) => {
+              const number = m.querySelector(".eqno").getBoundingClientRect();
+              const formula = m.querySelector(".katex-display").getBoundingClientRect();
+              return Math.min(number.right, formula.right) - 1 >
+                Math.max(number.left, formula.left) &&
+                Math.min(number.bottom, formula.bottom) - 1 >
+                Math.max(number.top, formula.top); })"""
+        )
+        assert overlap
+        assert not any(overlap)

@@ -1,19 +1,14 @@
 """The book's own Sphinx extensions: formulas while building, numbers of audits."""
 
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import formulas
+import numbering
 import pytest
 from docutils import nodes
 from sphinx.errors import ExtensionError
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "_ext"))
-
-import formulas
-import numbering
 
 
 def test_a_formula_becomes_html_with_mathml_and_no_script():
