@@ -43,10 +43,11 @@ lint: $(INSTALLED)  ## ruff and the import contract
 check: lint  ## lint, and the tests that take less than a minute
 	$(BIN)/pytest -n $(JOBS) -m "not slow and not browser"
 
-format: $(INSTALLED)  ## put code and notebooks into the house's form
+format: $(INSTALLED)  ## put code, notebooks and the map of rooms into the house's form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(STRIP) chapters/*.ipynb
+	$(BIN)/python tests/rooms.py
 
 run: $(INSTALLED)  ## execute one chapter: make run CHAPTER=flooding PROFILE=smoke
 	$(BIN)/blogcore run $(CHAPTER) --profile $(PROFILE) --seed $(SEED) --device $(DEVICE)

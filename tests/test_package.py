@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import rooms
 
 import blogcore
 
@@ -41,6 +42,13 @@ def test_dir_names_the_rooms_and_a_room_is_an_attribute():
     assert python("-c", code).stdout.split() == ["blogcore.sphere", PROJECT["version"]]
     with pytest.raises(AttributeError, match=r"no room 'utils', but blocks, "):
         blogcore.utils  # noqa: B018
+
+
+def test_the_map_of_rooms_is_that_of_today():
+    readme = rooms.README.read_text(encoding="utf-8")
+    assert readme == rooms.with_map(readme), "make format writes the map of rooms"
+    assert readme.count(rooms.BEGIN) == readme.count(rooms.END) == 1
+    assert sorted(room for layer in rooms.layers() for room in layer) == ROOMS
 
 
 def test_the_package_is_the_command():
