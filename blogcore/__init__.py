@@ -16,6 +16,7 @@ cloze | elbo               what is asked of a language model | of a VAE
 objectives                 what is asked of a machine, and regularisers
 lookups                    encoders set by hand, and what fools the others
 spectral                   how far a convolution stretches
+asking                     what an objective is, and how a model is asked one
 optim                      what moves parameters: SGD, Adam, decay, warm-up
 networks                   small machines whose parameters carry a leading seed axis
 encoder | costs            text encoders: BERT, ALBERT, T-TA | their arithmetic
