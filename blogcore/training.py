@@ -20,9 +20,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from blogcore.asking import Objective, Parts, in_eval_mode
 from blogcore.checkpoint import Checkpoint, History, Progress
 from blogcore.checks import check_integer
-from blogcore.objectives import Objective, Parts
 from blogcore.optim import linear_decay as linear_decay  # where it was
 from blogcore.runtime import stream
 
@@ -111,18 +111,6 @@ def evaluate(model: nn.Module, objective: Objective, batch: object) -> Parts:
     """The objective's parts in eval mode without gradients; the modes are put back."""
     with in_eval_mode(model), torch.no_grad():
         return objective(model, batch)[1]
-
-
-@contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[nn.Module]:
-    """Within it the model is in eval mode; behind it, each part in the mode it had."""
-    modes = [(part, part.training) for part in model.modules()]
-    model.eval()
-    try:
-        yield model
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 class Probe:
