@@ -151,8 +151,9 @@ class Probe:
 class StopBelow:
     """An ``on_step`` that remembers each member as it was when L first fell below b.
 
-    ``step`` (S,) says when (−1: never yet); ``restore()`` puts those parameters and
-    running statistics back; members that never got there stay as they are.
+    ``step`` (S,) says when; ∞ where that never happened, so that ``t >= stop.step`` is
+    true of no t, and nobody takes it for an index. ``restore()`` puts those parameters
+    and running statistics back; members that never got there stay as they are.
     """
 
     def __init__(self, model: nn.Module, level: float | torch.Tensor):
@@ -166,8 +167,8 @@ class StopBelow:
     def __call__(self, step: int, parts: Parts) -> None:
         loss = parts["loss"]
         if self.step is None:
-            self.step = torch.full_like(loss, -1, dtype=torch.int64)
-        new = (loss < self.level.to(loss)) & (self.step < 0)
+            self.step = torch.full_like(loss, torch.inf)
+        new = (loss < self.level.to(loss)) & self.step.isinf()
         self.step[new] = step
         if new.any():
             for kept, now in zip(self._kept, self._state, strict=True):
@@ -175,7 +176,7 @@ class StopBelow:
 
     def restore(self) -> None:
         """Put what is remembered back into the model, member by member."""
-        reached = self.step >= 0
+        reached = self.step.isfinite()
         with torch.no_grad():
             for kept, now in zip(self._kept, self._state, strict=True):
                 now[reached] = kept[reached]
