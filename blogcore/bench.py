@@ -39,7 +39,7 @@ class Bench(NamedTuple):
         return settled(self.model, self.sets["train"].inputs)
 
     def score(self, part: str) -> Parts:
-        """Loss in nats and accuracy (0 … 1) of every member, with settled statistics."""
+        """Loss (nats) and accuracy (0 … 1) of each member, with settled statistics."""
         return evaluate(self.settled(), classification, self.sets[part])
 
 
