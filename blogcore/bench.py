@@ -11,7 +11,7 @@ from torch import nn
 
 from blogcore.data import Examples, noisy_sinusoid, stack
 from blogcore.networks import mlp, normalised_relu
-from blogcore.objectives import Objective, Parts, classification, flood
+from blogcore.objectives import Objective, Parts, classification, example_losses, flood
 from blogcore.runtime import stream
 from blogcore.training import evaluate, settled
 
@@ -41,6 +41,11 @@ class Bench(NamedTuple):
     def score(self, part: str) -> Parts:
         """Loss (nats) and accuracy (0 … 1) of each member, with settled statistics."""
         return evaluate(self.settled(), classification, self.sets[part])
+
+    def losses(self, part: str) -> torch.Tensor:
+        """Loss in nats of each example of a set, (S, N), with settled statistics."""
+        with torch.no_grad():
+            return example_losses(self.settled().eval(), self.sets[part])
 
 
 def bench(

@@ -51,6 +51,13 @@ def test_scores_are_those_of_settled_statistics_and_leave_the_model_alone():
     assert all(torch.equal(v, before[k]) for k, v in made.model.state_dict().items())
 
 
+def test_losses_of_examples_have_the_scored_mean():
+    made = bench(SEEDS, NOISE, LEVEL)
+    losses = made.losses("test")
+    assert losses.shape == (3, 1000)
+    torch.testing.assert_close(losses.mean(1), made.score("test")["loss"])
+
+
 def test_as_many_levels_and_noise_rates_as_seeds():
     with pytest.raises(ValueError, match="level: 1 of them for 2 seeds"):
         bench([0, 1], [0.1, 0.1], [0.3])
