@@ -152,8 +152,8 @@ class StopBelow:
 
     ``step``, (S,) or (), says when; it is ∞ where that never happened, so that
     ``t >= stop.step`` is true of no t, and nobody takes it for an index. ``restore()``
-    puts those parameters and running statistics back; members that never got there stay as
-    they are.
+    puts those parameters and running statistics back; members that never got
+    there stay as they are.
     """
 
     def __init__(self, model: nn.Module, level: float | torch.Tensor):
