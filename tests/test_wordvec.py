@@ -86,8 +86,8 @@ def test_joined_works_along_the_last_axis_only():
 def test_the_block_does_not_matter(block, scale):
     centre, context = vectors(scale=scale)
     whole, cut = row_softmax(centre, context), row_softmax(centre, context, block)
-    # A product of matrices rounds by its shape: energies (as scale²) by 1e-16 of their
-    # size, hence weights by as much, and a mean of energies by the product of the two.
+    # A product of matrices rounds by its shape: energies, of size scale², by ε times
+    # their size, weights by as much, and a mean of energies by ε · scale⁴.
     atol = 1e-12 + 1e-14 * scale**4
     assert_same(whole, cut, atol)
     assert_same(figures(whole), figures(cut), atol)
