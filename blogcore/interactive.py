@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
-from blogcore.show import SVG_METADATA
+from blogcore.style import SVG_METADATA
 
 Range = tuple[float, float, float, float]
 # A name in a formula: neither a property (Math.log) nor part of a number (1e5).
