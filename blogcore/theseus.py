@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from blogcore.checks import check_integer, check_number
-from blogcore.objectives import Objective
+from blogcore.objectives import Objective, predicted
 from blogcore.runtime import stream
 
 Shares = tuple[float, ...]
@@ -238,7 +238,7 @@ def swapping(objective: Objective) -> Objective:
 def distil(teacher: nn.Module, temperature: float, share: float) -> Objective:
     """share · cross-entropy + (1 − share) · T² KL(teacher ∥ student) at temperature T.
 
-    Batches have ``inputs`` and ``labels``; the teacher is copied. Raises ValueError for
+    Batches are examples or labelled texts; the teacher is copied. Raises ValueError for
     T ≤ 0, a share outside 0 … 1, and for a teacher whose head has another size: is it
     fine-tuned on this task? Source: Hinton et al. (2015).
     """
@@ -246,10 +246,10 @@ def distil(teacher: nn.Module, temperature: float, share: float) -> Objective:
     check_number("temperature", temperature, 0)
     if temperature == 0:
         raise ValueError("temperature: 0 leaves no soft targets")
-    frozen = Frozen(copy.deepcopy(teacher))
+    frozen = copy.deepcopy(teacher).requires_grad_(False).eval()
 
     def objective(model, batch):
-        own, target = model(batch.inputs), frozen(batch.inputs)
+        own, target = (predicted(net, batch.inputs) for net in (model, frozen))
         if own.shape != target.shape:
             shapes = f"{tuple(target.shape)}, not {tuple(own.shape)}"
             raise ValueError(f"teacher: gives logits {shapes}")

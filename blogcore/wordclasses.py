@@ -7,60 +7,40 @@ only a few of them.
 
 import copy
 from functools import cached_property, lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from blogcore import lexicon, texts
 from blogcore.blocks import EncoderConfig, FeedForward
 from blogcore.checks import check_integer
 from blogcore.data import Batches, Examples, shuffled, split
 from blogcore.objectives import Objective, classification
 from blogcore.runtime import stream
+from blogcore.tasks import SpelledWords, parts_of_speech
 from blogcore.theseus import Frozen, Replaceable, compress
 from blogcore.training import evaluate, train
 
 LONGEST, WIDTH, CLASSES = 4, 48, 12
+UNKNOWN = 1  # the id of a character without a vector
 MANY, FEW, HELD_OUT = 60_000, 3_000, 4_000
 BATCH, WARM = 128, 20
 RATE, STEPS = 3e-3, 600  # of the predecessor
 
 
-class Words(NamedTuple):
-    """Words, the rows of their characters (N, 4) with 0 for none, and their labels."""
-
-    words: tuple[str, ...]
-    rows: torch.Tensor
-    labels: torch.Tensor
-    classes: tuple[str, ...]
-
-
 @lru_cache(maxsize=1)
-def known_words() -> Words:
-    """jieba's words of 2 to 4 characters, all of which have a trained vector.
-
-    They come by falling count, labels are places in ``classes``, jieba's tags. Raises
-    RuntimeError for another jieba.
-    """
-    row = {character: at for at, character in enumerate(lexicon.embedding().words, 1)}
-    tagged = texts.tagged_words(CLASSES)
-    kept = [at for at, word in enumerate(tagged.words) if all(c in row for c in word)]
-    words = tuple(tagged.words[at] for at in kept)
-    rows = [[row[c] for c in word] + [0] * (LONGEST - len(word)) for word in words]
-    return Words(words, torch.tensor(rows), tagged.labels[kept], tagged.classes)
+def known_words() -> SpelledWords:
+    """``tasks.parts_of_speech`` without words of which a character has no vector."""
+    spelled = parts_of_speech(CLASSES, 2, LONGEST)
+    ids = spelled.examples.inputs.ids
+    kept = (ids != UNKNOWN).all(1)
+    words = [spelled.words[at] for at in kept.nonzero().flatten().tolist()]
+    examples = Examples(ids[kept], spelled.examples.labels[kept])
+    return spelled._replace(words=words, examples=examples)
 
 
-@lru_cache(maxsize=1)
-def table() -> torch.Tensor:
-    """The frozen vectors of the characters, (16,034, 128); row 0 is zero: no one."""
-    vectors = lexicon.embedding().vectors
-    return torch.cat([torch.zeros(1, vectors.shape[1]), vectors])
-
-
-def vectors(rows: torch.Tensor) -> torch.Tensor:
-    """What the network reads of words: rows (…, 4) → (…, 512)."""
-    return table()[rows].flatten(-2)
+def vectors(ids: torch.Tensor) -> torch.Tensor:
+    """What the network reads of words: ids (…, 4) → frozen vectors (…, 512)."""
+    return known_words().vectors[ids].flatten(-2)
 
 
 def network(blocks: int, generator: torch.Generator) -> nn.Sequential:
@@ -71,7 +51,7 @@ def network(blocks: int, generator: torch.Generator) -> nn.Sequential:
     """
     check_integer("blocks", blocks, 1)
     config = EncoderConfig(1, WIDTH, 1, inner=2 * WIDTH, dropout=0.0)
-    fan_in = LONGEST * table().shape[1]
+    fan_in = LONGEST * known_words().vectors.shape[1]
     first = nn.Sequential(nn.Linear(fan_in, WIDTH), nn.LayerNorm(WIDTH))
     body = nn.Sequential(*(FeedForward(config) for _ in range(blocks)))
     model = nn.Sequential(first, body, nn.Linear(WIDTH, CLASSES))
@@ -143,21 +123,20 @@ class Task:
     """
 
     def __init__(self, seed: int, many: int = MANY, few: int = FEW):
-        self.seed, self.few, words = seed, few, known_words()
-        rows = Examples(words.rows, words.labels)
-        self.many, test = split(rows, (many, HELD_OUT), stream(seed, "words"))
+        self.seed, self.few = seed, few
+        sizes, source = (many, HELD_OUT), stream(seed, "words")
+        self.many, test = split(known_words().examples, sizes, source)
         self.test = Examples(vectors(test.inputs), test.labels)
 
     def batches(self, count: int | None = None) -> Batches:
         """Batches of 128 from the first ``count`` of the many words; None: the few."""
         count = self.few if count is None else count
-        drawn = shuffled(
-            Examples(*(tensor[:count] for tensor in self.many)), BATCH, [self.seed]
-        )
+        part = Examples(*(tensor[:count] for tensor in self.many))
+        drawn = shuffled(part, BATCH, self.seed)
 
         def batch(step: int) -> Examples:
-            rows, labels = (tensor[0] for tensor in drawn(step))
-            return Examples(vectors(rows), labels)
+            ids, labels = drawn(step)
+            return Examples(vectors(ids), labels)
 
         return batch
 
