@@ -5,8 +5,10 @@ interactive                figures and formulas that a reader moves
 show | execution | freshness   figures, verdict boxes | papermill | what is stale
 claims                     what was predicted, and the verdict on it
 evidence                   seeds x conditions -> table, contrasts, records
-finetuning                 labels: train, keep the best, scores
-training | landscape       the loop, checkpoints | the loss as a function of theta
+finetuning | wordclasses   labels: train, keep the best, scores | a testbed
+training | landscape       the loop | the loss as a function of theta
+theseus                    modules that replace others while a network trains
+checkpoint                 how a training goes on as if it had never stopped
 pretraining | elbo         what is asked of a language model | of a VAE
 objectives                 what is asked of a machine, and regularisers
 pretrained | lookups       weights of others | encoders set by hand

@@ -221,16 +221,13 @@ def planned(batches: Callable[[int], object], draw: Draw) -> Callable[[int], Pla
 def swapping(objective: Objective) -> Objective:
     """The objective for ``Planned`` batches, met with the shares that they carry.
 
-    Where a plan holds nothing that trains, the loss depends on a number of its own
-    alone: all gradients stay None, and the step changes nothing.
+    Where a plan holds nothing that trains the loss needs no gradient, and ``train``
+    moves nothing in that step.
     """
 
     def swapped(model, planned):
         with sailing(model, planned.shares):
-            loss, parts = objective(model, planned.batch)
-        if not loss.requires_grad:
-            loss = loss + torch.zeros_like(loss, requires_grad=True)
-        return loss, parts
+            return objective(model, planned.batch)
 
     return swapped
 
