@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from blogcore.checkpoint import History
 from blogcore.checks import check_integer
 from blogcore.data import Examples, shuffled
 from blogcore.objectives import Objective, Parts, classification, predicted
-from blogcore.runtime import stream
 from blogcore.tokens import Texts
-from blogcore.training import History, OnStep, train
+from blogcore.training import OnStep, in_eval_mode, seeded, train
 
 IGNORED = -100  # the label of a token that is not asked about, as in torch
 Score = Callable[[torch.Tensor, torch.Tensor], float]
@@ -62,15 +62,10 @@ def predictions(model: nn.Module, inputs, rows: int = 256) -> torch.Tensor:
 
     As many examples at once as ``rows``, without the padding that all of them have.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            starts = range(0, len(inputs), rows)
-            parts = [inputs[start : start + rows] for start in starts]
-            return torch.cat([_classes(model, part) for part in parts])
-    finally:
-        model.train(was_training)
+    with in_eval_mode(model), torch.no_grad():
+        starts = range(0, len(inputs), rows)
+        parts = [inputs[start : start + rows] for start in starts]
+        return torch.cat([_classes(model, part) for part in parts])
 
 
 def token_classification(
@@ -153,7 +148,7 @@ def finetune(
     """Train, and leave the model as it scored best on the validation examples.
 
     Batches come from ``stream(seed, "batches/…")``, dropout from ``stream(seed,
-    "dropout")``; it is measured at the end too. Returns the history of the training,
+    "dropout/…")``; it is measured at the end too. Returns the history of the training,
     and what was measured.
     """
     drawn = shuffled(examples, settings.size, seed)
@@ -161,10 +156,9 @@ def finetune(
         model, settings.every, lambda: _score(model, validation, settings.score)
     )
     with torch.random.fork_rng():
-        torch.manual_seed(stream(seed, "dropout").initial_seed())
         history = train(
             model,
-            lambda step: _trimmed(drawn(step)),
+            seeded(lambda step: _trimmed(drawn(step)), seed),
             settings.objective,
             optimizer,
             settings.steps,
