@@ -384,11 +384,11 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     ],
 )
 def test_a_wrong_call_is_refused_by_name(call, words):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises((ValueError, TypeError)) as caught:
         call()
     assert words in str(caught.value)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_the_table_of_wrong_calls_is_long_enough():
