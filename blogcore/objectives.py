@@ -191,7 +191,7 @@ def finite_difference_penalty(
         named = dict(model.named_parameters())
         moved = {name: named[name] + distance * slope for name, slope in slopes.items()}
         ahead, _ = at(model, before | moved, objective, batch)
-        factor = 2 * _matched("strength", strength, loss) / distance
+        factor = _matched("strength", 2 * strength / distance, loss)
         return loss + factor * (ahead - loss), parts
 
     return with_penalty
