@@ -252,3 +252,18 @@ def test_cifar10_reads_the_real_data():
     assert test.labels.bincount().tolist() == [1000] * 10
     assert train.inputs.mean((0, 2, 3)).abs().max() < 0.02
     assert (train.inputs.std((0, 2, 3)) - 1).abs().max() < 0.02
+
+
+def test_noisy_digits_are_disjoint_parts_with_wrong_labels_in_the_first():
+    train, test = data.noisy_digits((300, 1000), 0.3, [3, 4])
+    clean, same = data.noisy_digits((300, 1000), 0.0, [3, 4])
+    assert train.inputs.shape == (2, 300, 64)
+    assert test.labels.shape == (2, 1000)
+    assert torch.equal(train.inputs, clean.inputs)
+    assert torch.equal(test.labels, same.labels)
+    assert (train.labels != clean.labels).sum(1).tolist() == [90, 90]
+    known = {(tuple(x.tolist()), int(y)) for x, y in zip(*data.digits(), strict=True)}
+    found = zip(clean.inputs[1], clean.labels[1], strict=True)
+    assert all((tuple(x.tolist()), int(y)) in known for x, y in found)
+    one, _ = data.noisy_digits((300, 1000), 0.3, [4])
+    assert torch.equal(one.labels[0], train.labels[1])
