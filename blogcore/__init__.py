@@ -6,10 +6,11 @@ show | execution | freshness   figures, verdict boxes | papermill | what is stal
 claims                     what was predicted, and the verdict on it
 evidence                   seeds x conditions -> table, contrasts, records
 training | landscape       the loop, checkpoints | the loss as a function of theta
-objectives                 what is asked of a machine
-pretraining | pretrained   what is asked of a language model | weights of others
-lookups                    encoders set by hand, and what fools the others
-elbo | spectral            of a VAE: bounds, warm-up | how far a convolution stretches
+pretraining | elbo         what is asked of a language model | of a VAE
+objectives                 what is asked of a machine, and regularisers
+pretrained | lookups       weights of others | encoders set by hand
+spectral                   how far a convolution stretches
+optim                      what moves parameters: SGD, Adam, decay, warm-up
 networks                   small machines whose parameters carry a leading seed axis
 encoder                    text encoders: BERT, T-TA, their heads
 sphere | wordvec           random vectors in closed form | drawn and fitted ones

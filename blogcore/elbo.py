@@ -1,7 +1,8 @@
 """What is asked of a VAE: −ELBO with warm-up and balancing, and a sharper bound.
 
-A ``Batch`` is images, the noise that this step may use, and β. All three are functions
-of the step, so that a resumed training sees the same ones. Everything in nats an image.
+A ``Batch`` is images, the name of the noise that belongs to them, and β. All three are
+functions of the step, so that a resumed training sees the same ones, and whoever asks
+twice about one batch gets the same answer. Everything in nats an image.
 """
 
 from collections.abc import Callable
@@ -12,12 +13,12 @@ import torch
 
 from blogcore.checks import check_integer, check_number
 from blogcore.data import Batches
-from blogcore.latents import fresh
+from blogcore.latents import Draw, fresh
 from blogcore.likelihoods import Likelihood
+from blogcore.objectives import Objective, Parts
 from blogcore.runtime import stream
-from blogcore.vae import HierarchicalVAE, Hierarchy, Walk
+from blogcore.vae import HierarchicalVAE, Hierarchy
 
-Parts = dict[str, torch.Tensor]
 Schedule = Callable[[int], float]
 Weights = Callable[[torch.Tensor, float], torch.Tensor]
 LEAST_BETA = 1e-4
@@ -25,17 +26,21 @@ LEAST_KL = 0.01
 
 
 class Batch(NamedTuple):
-    """Integer images (N, channels, H, W), a random stream, and the KL's weight β."""
+    """Integer images (N, channels, H, W), their noise, and the KL's weight β.
+
+    ``noise`` is (seed, name): it names the ``runtime.stream`` that each z is drawn from
+    and is opened anew by each objective.
+    """
 
     images: torch.Tensor
-    noise: torch.Generator
+    noise: tuple[int, str]
     beta: float = 1.0
 
 
 def noisy(
     batches: Batches, seed: int, beta: Schedule = lambda step: 1.0
 ) -> Callable[[int], Batch]:
-    """Batches for an ELBO: images, ``stream(seed, "noise/step")`` and β(step).
+    """Batches for an ELBO: images, the noise (seed, "noise/step") and β(step).
 
     The images are the inputs of ``batches(step)``; axes before (N, C, H, W), such as
     the one member of ``data.shuffled``, join N.
@@ -45,8 +50,7 @@ def noisy(
         images = batches(step).inputs
         if images.ndim < 4:
             raise ValueError(f"inputs: {tuple(images.shape)} is not (…, N, C, H, W)")
-        noise = stream(seed, f"noise/{step}")
-        return Batch(images.flatten(0, -4), noise, beta(step))
+        return Batch(images.flatten(0, -4), (seed, f"noise/{step}"), beta(step))
 
     return batch
 
@@ -88,7 +92,7 @@ def balanced(hierarchy: Hierarchy) -> Weights:
     return weights
 
 
-def negative_elbo(likelihood: Likelihood, weights: Weights = unweighted) -> Callable:
+def negative_elbo(likelihood: Likelihood, weights: Weights = unweighted) -> Objective:
     """An objective: −log p(x|z) + β Σ_l γ_l KL_l, the mean over the batch.
 
     Parts: ``loss``; ``nats``, the same with β = γ = 1, the bound on −log p(x);
@@ -98,7 +102,7 @@ def negative_elbo(likelihood: Likelihood, weights: Weights = unweighted) -> Call
 
     def objective(model: HierarchicalVAE, batch: Batch) -> tuple[torch.Tensor, Parts]:
         check_number("beta", batch.beta, 0)
-        walk = model(likelihood.scaled(batch.images), fresh(batch.noise))
+        walk = model(likelihood.scaled(batch.images), _draw(batch))
         kl = walk.kl()
         reconstruction = -likelihood.log_prob(walk.output, batch.images).mean()
         paid = kl.mean(0) @ weights(kl, batch.beta)
@@ -111,7 +115,7 @@ def negative_elbo(likelihood: Likelihood, weights: Weights = unweighted) -> Call
     return objective
 
 
-def importance_bound(likelihood: Likelihood, count: int) -> Callable:
+def importance_bound(likelihood: Likelihood, count: int) -> Objective:
     """An objective: −log 1/K Σ_k p(x, z_k) / q(z_k|x), the mean over the batch.
 
     Falls with K = ``count`` towards −log p(x); K = 1 is −ELBO with a drawn KL. Parts:
@@ -120,11 +124,8 @@ def importance_bound(likelihood: Likelihood, count: int) -> Callable:
     check_integer("count", count, 1)
 
     def objective(model: HierarchicalVAE, batch: Batch) -> tuple[torch.Tensor, Parts]:
-        features, draw = (
-            model.features(likelihood.scaled(batch.images)),
-            fresh(batch.noise),
-        )
-        ratios = []
+        features = model.features(likelihood.scaled(batch.images))
+        draw, ratios = _draw(batch), []
         for _ in range(count):
             walk = model.decoder(len(batch.images), draw, features)
             surprise = likelihood.log_prob(walk.output, batch.images)
@@ -136,16 +137,13 @@ def importance_bound(likelihood: Likelihood, count: int) -> Callable:
     return objective
 
 
-def channel_kl(walk: Walk) -> torch.Tensor:
-    """KL of every group's channels, summed over the image, mean over N: (L, latents).
-
-    A channel above 0.1 nats counts as active in NVAE's public code.
-    """
-    entries = [step.posterior.kl(step.prior) for step in walk.steps]
-    return torch.stack([entry.sum((2, 3)).mean(0) for entry in entries])
-
-
 def bits_per_dimension(nats, dimensions: int):
     """Nats an image as bits a pixel and channel: nats / (D log 2)."""
     check_integer("dimensions", dimensions, 1)
     return nats / (dimensions * log(2))
+
+
+def _draw(batch: Batch) -> Draw:
+    if not (isinstance(batch.noise, tuple) and len(batch.noise) == 2):
+        raise TypeError(f"noise: {batch.noise!r} is not (seed, name)")
+    return fresh(stream(*batch.noise))

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
-from torch.func import functional_call, grad, vjp
+from torch.func import grad, vjp
 
 from blogcore.checks import check_integer
-from blogcore.objectives import Objective
+from blogcore.objectives import Objective, at
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 Field = Callable[[torch.Tensor], torch.Tensor]
@@ -35,7 +35,7 @@ def as_function(
     def loss(theta: torch.Tensor) -> torch.Tensor:
         pieces = zip(named.items(), theta.split(sizes, dim=-1), strict=True)
         placed = {name: piece.view(old.shape) for (name, old), piece in pieces}
-        return objective(lambda x: functional_call(model, placed, (x,)), batch)[0]
+        return at(model, placed, objective, batch)[0]
 
     flat = [parameter.detach().reshape(members, -1) for parameter in named.values()]
     return loss, torch.cat(flat, dim=-1)
@@ -44,11 +44,6 @@ def as_function(
 def gradient(loss: Loss) -> Field:
     """g(θ) = ∇L(θ) for every member: (S, P) → (S, P)."""
     return grad(lambda theta: loss(theta).sum())
-
-
-def hessian_product(loss: Loss, theta: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """H(θ) v as vᵀH, reverse over reverse: (S, P), (S, P) → (S, P), never forming H."""
-    return vjp(gradient(loss), theta)[1](v)[0]
 
 
 def penalty_gradient(loss: Loss) -> Field:

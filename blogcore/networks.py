@@ -14,20 +14,41 @@ from torch import nn
 
 Generators = Sequence[torch.Generator]
 Hidden = Callable[[int, int], nn.Module]
+Start = Callable[[int], tuple[float, float]]
+
+
+def as_in_torch(fan_in: int) -> tuple[float, float]:
+    """Weights and biases start uniform in ±1/√fan_in, as in ``torch.nn.Linear``."""
+    return fan_in**-0.5, fan_in**-0.5
+
+
+def for_relu(fan_in: int) -> tuple[float, float]:
+    """Weights start uniform in ±√(6/fan_in), of variance 2/fan_in, and biases at 0.
+
+    ReLU loses half of the mean square; so it is the same in every layer.
+    Source: He et al. (2015), eq. 10.
+    """
+    return (6 / fan_in) ** 0.5, 0.0
 
 
 class Linear(nn.Module):
     """y_s = x_s W_s + b_s for every member s.
 
     Shapes: x (S, N, fan_in), or (N, fan_in) if the members share it; y (S, N, fan_out).
-    Weights and biases start uniform in ±1/√fan_in, as in ``torch.nn.Linear``.
+    ``start(fan_in)`` gives the bounds between which weights and biases start uniform.
     """
 
-    def __init__(self, fan_in: int, fan_out: int, generators: Generators):
+    def __init__(
+        self,
+        fan_in: int,
+        fan_out: int,
+        generators: Generators,
+        start: Start = as_in_torch,
+    ):
         super().__init__()
-        bound = fan_in**-0.5
-        self.weight = _uniform((fan_in, fan_out), bound, generators)
-        self.bias = _uniform((1, fan_out), bound, generators)
+        weight_bound, bias_bound = start(fan_in)
+        self.weight = _uniform((fan_in, fan_out), weight_bound, generators)
+        self.bias = _uniform((1, fan_out), bias_bound, generators)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         members = len(self.weight)
@@ -68,18 +89,28 @@ def tanh(members: int, width: int) -> nn.Module:
     return nn.Tanh()
 
 
+def relu(members: int, width: int) -> nn.Module:
+    """max(x, 0), with nothing before it: start the linear layers ``for_relu``."""
+    return nn.ReLU()
+
+
 def normalised_relu(members: int, width: int) -> nn.Module:
     """BatchNorm, then ReLU: the hidden layer of the flooding paper's public code."""
     return nn.Sequential(BatchNorm(members, width), nn.ReLU())
 
 
-def mlp(widths: Sequence[int], generators: Generators, hidden: Hidden) -> nn.Sequential:
+def mlp(
+    widths: Sequence[int],
+    generators: Generators,
+    hidden: Hidden,
+    start: Start = as_in_torch,
+) -> nn.Sequential:
     """A population of perceptrons: one member for each generator.
 
     ``widths`` = (inputs, hidden …, outputs); ``hidden(members, width)`` makes what
-    stands between two linear layers. Input (S, N, widths[0]) or (N, widths[0]), output
-    (S, N, widths[-1]). Raises ValueError for fewer than two or non-positive widths, or
-    no generator.
+    stands between two linear layers, ``start`` says where those begin. Input (S, N,
+    widths[0]) or (N, widths[0]), output (S, N, widths[-1]). Raises ValueError for fewer
+    than two or non-positive widths, or no generator.
     """
     if len(widths) < 2 or not all(isinstance(w, int) and w >= 1 for w in widths):
         raise ValueError(f"widths: {widths!r} must be two or more positive integers")
@@ -89,7 +120,7 @@ def mlp(widths: Sequence[int], generators: Generators, hidden: Hidden) -> nn.Seq
     for fan_in, fan_out in pairwise(widths):
         if layers:
             layers.append(hidden(len(generators), fan_in))
-        layers.append(Linear(fan_in, fan_out, generators))
+        layers.append(Linear(fan_in, fan_out, generators, start))
     return nn.Sequential(*layers)
 
 

@@ -4,21 +4,64 @@ An objective takes (model, batch) and returns (loss, parts). The loss has one en
 member, shape (S,), or none, shape (), for a single model; parts are detached numbers
 under their names. A regulariser wraps an objective, so the order of composition can be
 read: ``flood(gradient_penalty(f, 1), b)`` is not ``gradient_penalty(flood(f, b), 1)``.
+What a batch is, only the innermost objective knows: examples, questions or images.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from blogcore.checks import check_number
 from blogcore.data import Batches, Examples
 
 Parts = dict[str, torch.Tensor]
-Objective = Callable[[nn.Module, Examples], tuple[torch.Tensor, Parts]]
-Level = float | torch.Tensor
+Objective = Callable[[nn.Module, object], tuple[torch.Tensor, Parts]]
+Penalty = Callable[[nn.Module], torch.Tensor]
+Number = float | torch.Tensor  # one for all, or (S,), one a member
+
+
+class Asked(nn.Module):
+    """A model and its objective as one module: forward(batch) is (loss, parts).
+
+    What sees of a module its parameters and its forward only (a wrapper for several
+    processes, ``functional_call``) reaches in this way all that the objective uses.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective):
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, batch: object) -> tuple[torch.Tensor, Parts]:
+        return self.objective(self.model, batch)
+
+
+def at(
+    model: nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    objective: Objective,
+    batch: object,
+) -> tuple[torch.Tensor, Parts]:
+    """(loss, parts) of the model with other parameters and buffers, by their names.
+
+    The model itself is left as it is, and what shares a parameter goes on sharing.
+    """
+    named = [*model.named_parameters(), *model.named_buffers()]
+    replaced = {id(old): tensors[name] for name, old in named if name in tensors}
+    # Every place once. (``functional_call`` itself would visit a module that stands in
+    # two places twice, and put the other parameters back in the end.)
+    placed = {
+        f"model.{path}.{name}".replace("..", "."): replaced[id(old)]
+        for path, part in model.named_modules()
+        for name, old in [*part._parameters.items(), *part._buffers.items()]
+        if id(old) in replaced
+    }
+    asked = Asked(model, objective)
+    return functional_call(asked, placed, (batch,), tie_weights=False)
 
 
 def example_losses(model: nn.Module, batch: Examples) -> torch.Tensor:
@@ -72,86 +115,113 @@ def negative_sampling(count: float) -> Objective:
     return objective
 
 
-def flood(objective: Objective, level: Level) -> Objective:
+def flood(objective: Objective, level: Number) -> Objective:
     """L̃ = |L − b| + b: descent while L > b, ascent while L < b.
 
     ``level`` b ≥ 0 in nats: one number, or (S,), one a member. L is the batch mean, and
     the parts keep the raw L. Raises ValueError for a negative or non-finite level.
     Source: Ishida et al. (2020).
     """
-    level = _checked_level(level)
+    level = _checked("level", level)
 
     def flooded(model, batch):
         loss, parts = objective(model, batch)
-        b = _matched(level, loss)
+        b = _matched("level", level, loss)
         return (loss - b).abs() + b, parts
 
     return flooded
 
 
-def iflood(level: Level) -> Objective:
+def iflood(level: Number) -> Objective:
     """Flooding example by example: mean of |ℓᵢ − b| + b over the batch.
 
     Source: Xie et al. (2022); equals ``flood`` for batches of one example.
     """
-    level = _checked_level(level)
+    level = _checked("level", level)
 
     def flooded(model, batch):
         losses = example_losses(model, batch)
-        b = _matched(level, losses[..., 0])[..., None]
+        b = _matched("level", level, losses[..., 0])[..., None]
         mirrored = (losses - b).abs() + b
         return mirrored.mean(-1), {"loss": losses.detach().mean(-1)}
 
     return flooded
 
 
-def gradient_penalty(objective: Objective, strength: float) -> Objective:
+def penalised(objective: Objective, strength: Number, penalty: Penalty) -> Objective:
+    """L + λ R(model): whatever the batch is, the penalty R looks at the model alone.
+
+    ``penalty(model)`` has the shape of the loss, (S,) or (), and ``strength`` λ ≥ 0 is
+    one number, or (S,). Adds the part ``penalty``, which is R. Raises ValueError for a
+    negative or non-finite strength, or another shape.
+    """
+    strength = _checked("strength", strength)
+
+    def with_penalty(model, batch):
+        loss, parts = objective(model, batch)
+        extra = penalty(model)
+        if extra.shape != loss.shape:
+            raise ValueError(
+                f"penalty: shape {tuple(extra.shape)} is not the loss's "
+                f"{tuple(loss.shape)}"
+            )
+        total = loss + _matched("strength", strength, loss) * extra
+        return total, parts | {"penalty": extra.detach()}
+
+    return with_penalty
+
+
+def gradient_penalty(objective: Objective, strength: Number) -> Objective:
     """L + λ ‖∇L‖², its gradient g + 2λ H g by differentiating twice.
 
-    The norm runs over all trainable parameters of a member. Adds the part
-    ``gradient_norm²``. Raises ValueError for a negative or non-finite strength.
+    The norm runs over all trainable parameters of a member that the loss reaches; λ ≥ 0
+    is one number, or (S,). Adds the part ``gradient_norm²``. Raises ValueError for a
+    negative or non-finite strength.
     Source: Su (2020); Zhao et al. (2022), there ‖∇L‖ without the square.
     """
-    check_number("strength", strength, 0)
+    strength = _checked("strength", strength)
 
-    def penalised(model, batch):
-        loss, parts = objective(model, batch)
-        slopes = torch.autograd.grad(loss.sum(), _trainable(model), create_graph=True)
-        squared = squared_norm(slopes, loss.ndim)
-        return loss + strength * squared, parts | {"gradient_norm²": squared.detach()}
+    def with_penalty(model, batch):
+        # torch's fused attention has no second derivative, the plain formula has.
+        with sdpa_kernel(SDPBackend.MATH):
+            loss, parts = objective(model, batch)
+        slopes = _slopes(loss, model, create_graph=True)
+        none = torch.zeros_like(loss)
+        squared = squared_norm(list(slopes.values()), loss.ndim) if slopes else none
+        total = loss + _matched("strength", strength, loss) * squared
+        return total, parts | {"gradient_norm²": squared.detach()}
 
-    return penalised
+    return with_penalty
 
 
 def finite_difference_penalty(
-    objective: Objective, strength: float, distance: float
+    objective: Objective, strength: Number, distance: float
 ) -> Objective:
     """The gradient of L + λ ‖∇L‖² without differentiating twice.
 
     L(θ) + (2λ/ε) (L(θ + εg) − L(θ)) with g held constant has the gradient
     g + 2λ (g(θ + εg) − g(θ))/ε = g + 2λ H g + O(ε). Its *value* is no penalty, only its
-    gradient is. Raises ValueError for λ < 0 or ε ≤ 0. Source: Karakida et al. (2023).
+    gradient is. Both losses see the same draws and the same running statistics. Raises
+    ValueError for λ < 0 or ε ≤ 0. Source: Karakida et al. (2023).
     """
-    check_number("strength", strength, 0)
+    strength = _checked("strength", strength)
     check_number("distance", distance, 0)
     if distance == 0:
         raise ValueError(f"distance: {distance!r} is not > 0")
-    factor = 2 * strength / distance
 
-    def penalised(model, batch):
-        loss, parts = objective(model, batch)
-        slopes = torch.autograd.grad(loss.sum(), _trainable(model), retain_graph=True)
-        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-        moved = {
-            name: parameter + distance * slope
-            for (name, parameter), slope in zip(named, slopes, strict=True)
-        }
-        # Copies: running statistics must not see the batch twice.
-        moved |= {name: buffer.clone() for name, buffer in model.named_buffers()}
-        ahead, _ = objective(lambda x: functional_call(model, moved, (x,)), batch)
+    def with_penalty(model, batch):
+        # Forked, so that the second loss draws the same dropout as the first.
+        with torch.random.fork_rng(_graphics_cards(model)):
+            before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+            loss, parts = objective(model, batch)
+        slopes = _slopes(loss, model, retain_graph=True)
+        named = dict(model.named_parameters())
+        moved = {name: named[name] + distance * slope for name, slope in slopes.items()}
+        ahead, _ = at(model, before | moved, objective, batch)
+        factor = 2 * _matched("strength", strength, loss) / distance
         return loss + factor * (ahead - loss), parts
 
-    return penalised
+    return with_penalty
 
 
 def scaled(objective: Objective) -> Objective:
@@ -169,7 +239,7 @@ def scaled(objective: Objective) -> Objective:
     return stepped
 
 
-def signed(batches: Batches, sizes: Sequence[Level], *, same_batch: bool) -> Callable:
+def signed(batches: Batches, sizes: Sequence[Number], *, same_batch: bool) -> Callable:
     """Batches paired with a repeating pattern of signed step sizes.
 
     ``sizes`` = (ε₁, −ε₂) is descent then ascent; an entry of shape (S,) gives every
@@ -202,8 +272,21 @@ def squared_norm(tensors: Sequence[torch.Tensor], member_axes: int) -> torch.Ten
     return sum(t.reshape(*members, -1).square().sum(-1) for t in tensors)
 
 
-def _trainable(model: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+def _slopes(loss: torch.Tensor, model: nn.Module, **how) -> dict[str, torch.Tensor]:
+    """∂L/∂θ by name, of the trainable parameters that the loss reaches."""
+    named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    if not loss.requires_grad:
+        return {}
+    slopes = torch.autograd.grad(
+        loss.sum(), list(named.values()), allow_unused=True, **how
+    )
+    found = zip(named, slopes, strict=True)
+    return {name: slope for name, slope in found if slope is not None}
+
+
+def _graphics_cards(model: nn.Module) -> list[torch.device]:
+    used = {parameter.device for parameter in model.parameters()}
+    return [device for device in used if device.type == "cuda"]
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -214,18 +297,20 @@ def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return losses.view(labels.shape)
 
 
-def _checked_level(level: Level) -> torch.Tensor:
+def _checked(name: str, value: Number) -> torch.Tensor:
+    if not isinstance(value, Real | torch.Tensor):
+        raise ValueError(f"{name}: {value!r} is neither a number nor a tensor")
     # float64: as float32, 0.1 would no longer be the level that was asked for.
-    level = torch.as_tensor(level, dtype=torch.float64)
-    if not (torch.isfinite(level).all() and (level >= 0).all()):
-        raise ValueError(f"level: {level.tolist()} must be finite and ≥ 0 (nats)")
-    return level
+    value = torch.as_tensor(value, dtype=torch.float64)
+    if not (torch.isfinite(value).all() and (value >= 0).all()):
+        raise ValueError(f"{name}: {value.tolist()} must be finite and ≥ 0")
+    return value
 
 
-def _matched(level: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
-    if level.ndim and level.shape != loss.shape:
+def _matched(name: str, value: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
+    if value.ndim and value.shape != loss.shape:
         raise ValueError(
-            f"level: shape {tuple(level.shape)} is neither () nor the loss's "
+            f"{name}: shape {tuple(value.shape)} is neither () nor the loss's "
             f"{tuple(loss.shape)}"
         )
-    return level.to(loss)
+    return value.to(loss)

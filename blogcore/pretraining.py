@@ -14,9 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from blogcore.checks import check_integer, check_number
-
-Parts = dict[str, torch.Tensor]
-Objective = Callable[[nn.Module, object], tuple[torch.Tensor, Parts]]
+from blogcore.objectives import Asked, Objective, Parts
 
 
 class Cloze(NamedTuple):
@@ -114,20 +112,6 @@ def token_prediction(model: nn.Module, batch: Cloze) -> tuple[torch.Tensor, Part
     loss = F.cross_entropy(logits, batch.targets)
     hits = (logits.argmax(-1) == batch.targets).float().mean()
     return loss, {"loss": loss.detach(), "accuracy": hits}
-
-
-class Asked(nn.Module):
-    """A model and its objective as one module: forward(batch) is (loss, parts).
-
-    What wraps a module to train it in several processes sees only its forward.
-    """
-
-    def __init__(self, model: nn.Module, objective: Objective):
-        super().__init__()
-        self.model, self.objective = model, objective
-
-    def forward(self, batch):
-        return self.objective(self.model, batch)
 
 
 def in_processes(

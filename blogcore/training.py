@@ -18,6 +18,7 @@ from torch import nn
 
 from blogcore.checks import check_integer
 from blogcore.objectives import Objective, Parts
+from blogcore.optim import linear_decay as linear_decay  # where it was
 from blogcore.runtime import write_safely
 
 History = dict[str, torch.Tensor]
@@ -112,18 +113,6 @@ def evaluate(model: nn.Module, objective: Objective, batch) -> Parts:
             return objective(model, batch)[1]
     finally:
         model.train(was_training)
-
-
-def linear_decay(optimizer: torch.optim.Optimizer, steps: int) -> OnStep:
-    """An ``on_step`` that takes the learning rate linearly to zero over ``steps``."""
-    check_integer("steps", steps, 1)
-    start = [group["lr"] for group in optimizer.param_groups]
-
-    def decay(step: int, parts: Parts) -> None:
-        for group, rate in zip(optimizer.param_groups, start, strict=True):
-            group["lr"] = rate * (1 - step / steps)
-
-    return decay
 
 
 class Probe:

@@ -126,7 +126,7 @@ WRONG = {
         (lambda: objectives.flood(classification, -0.1), "level: -0.1"),
         (lambda: objectives.flood(classification, NAN), "level: nan"),
         (lambda: objectives.flood(classification, torch.tensor([0, INF])), "level: [0"),
-        (lambda: objectives.flood(classification, "0.1"), "'str'"),
+        (lambda: objectives.flood(classification, "0.1"), "level: '0.1'"),
         (lambda: objectives.iflood(-1), "level: -1"),
         (
             lambda: objectives.flood(classification, torch.ones(3))(NET, TEN),

@@ -10,7 +10,16 @@ from torch import nn
 
 from blogcore import networks
 from blogcore.data import Batches, Examples, full_batch, shuffled
-from blogcore.networks import BatchNorm, Linear, mlp, normalised_relu, resnet18, tanh
+from blogcore.networks import (
+    BatchNorm,
+    Linear,
+    for_relu,
+    mlp,
+    normalised_relu,
+    relu,
+    resnet18,
+    tanh,
+)
 from blogcore.objectives import classification, flood
 from blogcore.runtime import stream
 from blogcore.training import train
@@ -190,6 +199,31 @@ def test_initial_weights_fill_torchs_range():
     assert abs(layer.weight.std() - 0.1 / 3**0.5) < 0.001
 
 
+def test_started_for_relu_a_deep_network_keeps_its_mean_square():
+    """He et al.: E y² = E x² from layer to layer; torch's start leaves a sixth."""
+    x = torch.randn(400, 256, generator=stream(0, "x"))
+    widths, dice = [256] * 11, [stream(s, "init") for s in SEEDS]
+    deep = mlp(widths, dice, relu, for_relu)
+    for layer in deep[::2]:
+        assert layer.weight.abs().max() <= (6 / 256) ** 0.5
+        assert layer.weight.var().item() == pytest.approx(2 / 256, rel=0.02)
+        assert not layer.bias.any()
+    squares = [deep[: 2 * depth + 1](x).square().mean().item() for depth in (0, 10)]
+    assert squares[1] == pytest.approx(squares[0], rel=0.5)
+    plain = mlp(widths, [stream(s, "init") for s in SEEDS], relu)
+    assert plain(x).square().mean() < 1e-3 * squares[1]
+
+
+def test_both_starts_draw_the_same_numbers():
+    one, two = (
+        mlp((5, 8, 3), [stream(0, "init")], relu, start)
+        for start in (networks.as_in_torch, for_relu)
+    )
+    for layer, other in zip(one[::2], two[::2], strict=True):
+        ratio = other.weight / layer.weight
+        torch.testing.assert_close(ratio, torch.full_like(ratio, 6**0.5))
+
+
 def test_mlp_puts_a_hidden_layer_between_linear_layers_only():
     kinds = [type(m).__name__ for m in population("tanh")]
     assert kinds == ["Linear", "Tanh", "Linear", "Tanh", "Linear"]
@@ -203,6 +237,7 @@ def test_mlp_puts_a_hidden_layer_between_linear_layers_only():
 def test_tanh_has_no_state_and_normalised_relu_is_never_negative():
     x = torch.randn(3, 10, 4, generator=stream(0, "x"))
     assert torch.equal(tanh(3, 4)(x), x.tanh())
+    assert torch.equal(relu(3, 4)(x), x.clamp(min=0))
     y = normalised_relu(3, 4)(x)
     assert y.min() == 0
     assert (y > 0).any((0, 1)).all()

@@ -8,9 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from blogcore.blocks import EncoderConfig
 from blogcore.data import Examples, full_batch
+from blogcore.elbo import Batch, negative_elbo
+from blogcore.encoder import bert
+from blogcore.likelihoods import Bernoulli
 from blogcore.networks import mlp, normalised_relu, tanh
 from blogcore.objectives import (
+    at,
     bfloat16,
     classification,
     example_losses,
@@ -18,12 +23,15 @@ from blogcore.objectives import (
     flood,
     gradient_penalty,
     iflood,
+    penalised,
     scaled,
     signed,
     squared_norm,
 )
+from blogcore.pretraining import every_token, token_prediction
 from blogcore.runtime import stream
 from blogcore.training import train
+from blogcore.vae import HierarchicalVAE, Hierarchy
 
 CURVATURE = torch.tensor(
     [[[2.0, 0.5], [0.5, 1.0]], [[3.0, -1.0], [-1.0, 0.5]]], dtype=torch.float64
@@ -234,14 +242,14 @@ def test_the_finite_difference_penalty_is_exact_on_a_quadratic():
 
 
 @pytest.mark.parametrize(
-    "penalised",
+    "regularised",
     [gradient_penalty, lambda f, s: finite_difference_penalty(f, s, 0.01)],
     ids=["double backward", "finite difference"],
 )
-def test_a_penalty_shows_running_statistics_each_batch_once(penalised):
+def test_a_penalty_shows_running_statistics_each_batch_once(regularised):
     models = [machine(normalised_relu) for _ in range(2)]
     classification(models[0], examples())
-    penalised(classification, 0.5)(models[1], examples())
+    regularised(classification, 0.5)(models[1], examples())
     expected, found = (dict(model.named_buffers()) for model in models)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert found["1.0.running_mean"].abs().min() > 0
@@ -312,3 +320,137 @@ def test_squared_norm_sums_all_but_the_member_axes():
     tensors = [torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([[2.0], [1.0]])]
     assert squared_norm(tensors, 1).tolist() == [9.0, 10.0]
     assert squared_norm(tensors, 0).item() == 19.0
+
+
+def squares(model) -> torch.Tensor:
+    """½ ‖θ‖² of each member: a penalty, for its gradient is θ."""
+    return squared_norm(list(model.parameters()), 1) / 2
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, torch.tensor([0.2, 1.5])])
+def test_a_penalty_adds_its_own_gradient_member_by_member(strength):
+    model = Point([1.0, 2.0], [0.5, -1.0])
+    objective = penalised(quadratic, strength, squares)
+    loss, parts = objective(model, CURVATURE)
+    plain, kept = quadratic(model, CURVATURE)
+    expected = torch.tensor([2.5, 0.625], dtype=torch.float64)
+    assert torch.equal(parts["penalty"], expected)
+    assert torch.equal(parts["loss"], kept["loss"])
+    factor = torch.as_tensor(strength).double()
+    torch.testing.assert_close(loss, plain + factor * expected, rtol=0, atol=1e-7)
+    change = slope(objective, model, CURVATURE) - slope(quadratic, model, CURVATURE)
+    expected = factor.reshape(-1, 1) * model.theta.detach()
+    torch.testing.assert_close(change, expected, rtol=0, atol=1e-7)
+    assert not parts["penalty"].requires_grad
+
+
+def test_a_penalty_is_of_the_model_that_is_asked():
+    """Two models under one objective: neither reaches the other, nothing is kept."""
+    objective = penalised(quadratic, 0.3, squares)
+    one, two = Point([1.0, 2.0], [0.5, -1.0]), Point([3.0, 0.0], [1.0, 1.0])
+    first = slope(objective, one, CURVATURE)
+    objective(two, CURVATURE)[0].sum().backward()
+    assert one.theta.grad is None
+    assert torch.equal(slope(objective, one, CURVATURE), first)
+
+
+def test_a_penalty_of_another_shape_than_the_loss_is_refused():
+    """One number for two members would be counted twice in the gradient."""
+    model = Point([1.0, 2.0], [0.5, -1.0])
+    for penalty in (lambda m: squares(m).sum(), lambda m: squares(m)[:1]):
+        with pytest.raises(ValueError, match=r"penalty: shape .* the loss's \(2,\)"):
+            penalised(quadratic, 0.1, penalty)(model, CURVATURE)
+
+
+@pytest.mark.parametrize(
+    "regularised",
+    [gradient_penalty, lambda f, s: finite_difference_penalty(f, s, 1e-3)],
+    ids=["double backward", "finite difference"],
+)
+def test_members_may_have_strengths_of_their_own(regularised):
+    model, batch = machine(), examples()
+    both = slope(regularised(classification, torch.tensor([0.2, 0.9])), model, batch)
+    for member, strength in enumerate((0.2, 0.9)):
+        alone = slope(regularised(classification, strength), model, batch)
+        torch.testing.assert_close(both[member], alone[member], rtol=0, atol=1e-7)
+    with pytest.raises(ValueError, match=r"strength: shape \(3,\)"):
+        regularised(classification, torch.ones(3))(model, batch)
+
+
+def cloze():
+    """A small BERT, and questions about two texts."""
+    config = EncoderConfig(9, 8, 2, 1, 16, 5, segments=0, dropout=0.0)
+    model = bert(config, stream(0, "init")).double()
+    ids = torch.randint(1, 9, (2, 5), generator=stream(0, "texts"))
+    return token_prediction, model, every_token(ids)
+
+
+def digits():
+    """A small hierarchical VAE, and a batch of images with its noise."""
+    hierarchy = Hierarchy(outputs=1, width=4, latents=1, groups=(1, 1))
+    model = HierarchicalVAE(hierarchy, stream(0, "init")).eval()
+    images = torch.randint(0, 2, (3, 1, 8, 8), generator=stream(0, "images"))
+    return negative_elbo(Bernoulli()), model, Batch(images, (0, "noise"), 0.5)
+
+
+@pytest.mark.parametrize("task", [cloze, digits])
+def test_regularisers_take_objectives_of_every_room(task):
+    """The same gradient by differences, whatever the model and its batch are."""
+    objective, model, batch = task()
+    plain, parts = objective(model, batch)
+    exact = slope_of(gradient_penalty(objective, 0.01), model, batch)
+    found = slope_of(finite_difference_penalty(objective, 0.01, 1e-3), model, batch)
+    change = [slope_of(objective, model, batch) - s for s in (exact, found)]
+    assert torch.cosine_similarity(*change, dim=0) > 0.99
+    flooded, kept = flood(objective, plain.item() + 1)(model, batch)
+    assert flooded > plain
+    assert kept.keys() == parts.keys()
+
+
+def slope_of(objective, model, batch) -> torch.Tensor:
+    """The gradient of one model in one row, zeros where the loss does not reach."""
+    loss, _ = objective(model, batch)
+    parameters = list(model.parameters())
+    slopes = torch.autograd.grad(loss, parameters, allow_unused=True)
+    pairs = zip(slopes, parameters, strict=True)
+    return torch.cat([(0 * p if s is None else s).flatten() for s, p in pairs])
+
+
+def test_the_two_losses_of_a_finite_difference_draw_the_same_dropout():
+    """Other masks would differ by more than εg, and 1/ε would blow that up."""
+    generators = [stream(seed, "init") for seed in range(2)]
+    model = mlp((4, 6, 3), generators, lambda s, w: nn.Dropout(0.5)).double()
+    slopes, states = [], []
+    for make in (gradient_penalty, lambda f, s: finite_difference_penalty(f, s, 1e-5)):
+        torch.manual_seed(3)
+        slopes.append(slope(make(classification, 0.7), model, examples()))
+        states.append(torch.get_rng_state())
+    torch.testing.assert_close(*slopes, rtol=0, atol=1e-4)
+
+
+def test_other_parameters_leave_the_model_as_it_is_and_sharing_as_it_was():
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5, bias=False))
+    model[1].weight = model[0].weight
+    before = model[0].weight.detach().clone()
+
+    def tied(model, batch):
+        assert model[1].weight is model[0].weight
+        return model(batch).sum(), {}
+
+    found, _ = at(model, {"0.weight": 2 * before}, tied, torch.tensor([1, 3]))
+    expected, _ = tied(model, torch.tensor([1, 3]))
+    torch.testing.assert_close(found, 4 * expected)
+    assert torch.equal(model[0].weight, before)
+
+
+def test_a_module_that_stands_in_two_places_gets_its_parameters_back():
+    """BERT's head holds the embedding itself; torch's functional_call forgets that."""
+    objective, model, batch = cloze()
+    before = dict(model.named_parameters())
+    moved = {name: p + 1 for name, p in before.items()}
+    assert not torch.equal(
+        at(model, moved, objective, batch)[0], objective(model, batch)[0]
+    )
+    after = dict(model.named_parameters())
+    assert after.keys() == before.keys()
+    assert all(after[name] is before[name] for name in before)

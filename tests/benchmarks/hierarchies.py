@@ -83,7 +83,7 @@ def digits_bound(_: int) -> None:
     start = time.process_time()
     learn(model, likelihood, train_set, 2000)()
     seconds = time.process_time() - start
-    batch = Batch(test.inputs, stream(0, "test"))
+    batch = Batch(test.inputs, (0, "test"))
     nats = evaluate(model, negative_elbo(likelihood), batch)["nats"]
     cells = f"{nats:.1f} nats", f"{seconds:.0f} s", "≤ 85.5 nats in 90 s"
     report("\ndigits, groups (1, 1, 1), −ELBO", *cells)

@@ -1,0 +1,185 @@
+"""The formulas are torch's optimizers, to the last digits; decay where it belongs."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from blogcore.blocks import Block, EncoderConfig
+from blogcore.networks import mlp, normalised_relu, tanh
+from blogcore.optim import (
+    Optimizer,
+    adam,
+    decay_groups,
+    decoupled,
+    l2,
+    linear_decay,
+    sgd,
+)
+from blogcore.runtime import stream
+
+TORCH = torch.optim
+PAIRS = {
+    "sgd": (partial(Optimizer, rule=sgd, lr=0.1), partial(TORCH.SGD, lr=0.1)),
+    "momentum": (
+        partial(Optimizer, rule=sgd, lr=0.1, momentum=0.9),
+        partial(TORCH.SGD, lr=0.1, momentum=0.9),
+    ),
+    "momentum and L2": (
+        partial(Optimizer, rule=l2(sgd), lr=0.1, momentum=0.9, weight_decay=0.3),
+        partial(TORCH.SGD, lr=0.1, momentum=0.9, weight_decay=0.3),
+    ),
+    "adam": (
+        partial(Optimizer, rule=adam, lr=0.05, betas=(0.8, 0.95), eps=1e-3),
+        partial(TORCH.Adam, lr=0.05, betas=(0.8, 0.95), eps=1e-3),
+    ),
+    "adam and L2": (
+        partial(Optimizer, rule=l2(adam), lr=0.05, weight_decay=0.3),
+        partial(TORCH.Adam, lr=0.05, weight_decay=0.3),
+    ),
+    "adamw": (
+        partial(Optimizer, rule=decoupled(adam), lr=0.05, weight_decay=0.3),
+        partial(TORCH.AdamW, lr=0.05, weight_decay=0.3),
+    ),
+}
+
+
+def machine() -> nn.Module:
+    return mlp((3, 4, 2), [stream(0, "init")], tanh).double()
+
+
+def moved(make, steps=50, *, groups=False) -> nn.Module:
+    """A network after some steps along gradients that change with it."""
+    model = machine()
+    optimizer = make(decay_groups(model, 0.2) if groups else model.parameters())
+    schedule = linear_decay(optimizer, 60, 5)
+    for step in range(steps):
+        schedule(step)
+        x = torch.randn(7, 3, generator=stream(step, "x")).double()
+        optimizer.zero_grad()
+        (model(x) - x.sum(1, keepdim=True)).square().mean().backward()
+        optimizer.step()
+    return model
+
+
+DECAYING = ("momentum and L2", "adam and L2", "adamw")
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"), [*((n, False) for n in PAIRS), *((n, True) for n in DECAYING)]
+)
+def test_a_formula_moves_parameters_as_torch_does(name, groups):
+    ours, torchs = PAIRS[name]
+    found, expected = (moved(make, groups=groups) for make in (ours, torchs))
+    assert not torch.allclose(found[0].weight, machine()[0].weight, atol=0.05)
+    for one, other in zip(found.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_for_plain_sgd_l2_and_decoupled_decay_are_one_and_for_adam_two():
+    def ends(rule):
+        make = partial(Optimizer, lr=0.1, weight_decay=0.3)
+        return [moved(partial(make, rule=d(rule)))[0].weight for d in (l2, decoupled)]
+
+    torch.testing.assert_close(*ends(sgd), rtol=0, atol=1e-12)
+    assert not torch.allclose(*ends(adam), atol=0.05)
+
+
+def test_l2_is_the_gradient_of_half_the_squared_norm():
+    penalised, plain = machine(), machine()
+    x = torch.randn(7, 3, generator=stream(0, "x")).double()
+    optimizer = Optimizer(penalised.parameters(), l2(sgd), lr=0.1, weight_decay=0.3)
+    penalised(x).square().mean().backward()
+    optimizer.step()
+    squared = sum(p.square().sum() for p in plain.parameters())
+    (plain(x).square().mean() + 0.15 * squared).backward()
+    for one, other in zip(penalised.parameters(), plain.parameters(), strict=True):
+        expected = other - 0.1 * other.grad
+        torch.testing.assert_close(one, expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("rule", [l2(sgd), decoupled(adam)])
+def test_without_a_gradient_nothing_moves_and_nothing_decays(rule):
+    model = machine()
+    optimizer = Optimizer(model.parameters(), rule, lr=0.1, weight_decay=0.3)
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer.step()
+    assert all(map(torch.equal, model.parameters(), before))
+    assert not optimizer.state
+
+
+def test_decay_spares_biases_and_the_gains_of_norms():
+    config = EncoderConfig(7, 8, 2, 1, 16, 5)
+    block = nn.Sequential(nn.Embedding(7, 8), Block(config))
+    block.constant = nn.Parameter(torch.zeros(3))
+    population = mlp((3, 4, 1), [stream(0, "init")] * 2, normalised_relu)
+    block[1].attention.query.requires_grad_(False)
+    for model, expected in (
+        (block, {n for n, p in block.named_parameters() if p.ndim == 2}),
+        (population, {"0.weight", "2.weight"}),
+    ):
+        decaying, spared = decay_groups(model, 0.01)
+        assert (decaying["weight_decay"], spared["weight_decay"]) == (0.01, 0.0)
+        names = {p: n for n, p in model.named_parameters()}
+        found = {names[p] for p in decaying["params"]}
+        frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
+        assert found == (expected | {"constant"} & set(names.values())) - frozen
+        listed = [*decaying["params"], *spared["params"]]
+        assert {names[p] for p in listed} == set(names.values()) - frozen
+        assert len(listed) == len(set(listed))
+
+
+def test_a_shared_parameter_is_in_one_group_once():
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5), nn.LayerNorm(5))
+    model[1].weight = model[0].weight
+    decaying, spared = decay_groups(model, 0.1)
+    assert [len(decaying["params"]), len(spared["params"])] == [1, 3]
+
+
+def test_the_rate_rises_to_the_whole_once_and_falls_to_zero():
+    optimizer = torch.optim.SGD(
+        [{"params": [torch.ones(1)]}, {"params": [torch.ones(1)], "lr": 4.0}], lr=2.0
+    )
+    schedule, rates = linear_decay(optimizer, 8, warm_up=3), []
+    for step in (*range(9), 3):
+        schedule(step, {"loss": torch.tensor(1.0)})
+        rates.append([group["lr"] for group in optimizer.param_groups])
+    first, second = zip(*rates, strict=True)
+    shares = [0.25, 0.5, 0.75, 1, 0.8, 0.6, 0.4, 0.2, 0, 1]
+    assert first == pytest.approx([2 * share for share in shares], abs=1e-12)
+    assert second == pytest.approx([4 * share for share in shares], abs=1e-12)
+
+
+def test_wrong_settings_are_refused_by_name():
+    parameters = [torch.ones(1)]
+    calls = [
+        ("lr: -1", lambda: Optimizer(parameters, sgd, lr=-1)),
+        ("lr: nan", lambda: Optimizer(parameters, sgd, lr=float("nan"))),
+        ("eps: -1", lambda: Optimizer(parameters, adam, lr=1, eps=-1)),
+        ("momentum: 1.5", lambda: Optimizer(parameters, sgd, lr=1, momentum=1.5)),
+        ("momentum: 1 ", lambda: Optimizer(parameters, sgd, lr=1, momentum=1)),
+        ("betas: 1.0 ", lambda: Optimizer(parameters, adam, lr=1, betas=(0.9, 1.0))),
+        (
+            "weight_decay: -2",
+            lambda: Optimizer(
+                [{"params": parameters, "weight_decay": -2}], l2(sgd), lr=1
+            ),
+        ),
+        (
+            "weight_decay: 0.1, but adam does not decay",
+            lambda: Optimizer(decay_groups(machine(), 0.1), adam, lr=1),
+        ),
+        ("weight_decay: -1", lambda: decay_groups(machine(), -1)),
+        ("weight_decay: '0'", lambda: decay_groups(machine(), "0")),
+    ]
+    optimizer = torch.optim.SGD(parameters, lr=1.0)
+    calls += [
+        ("steps: 0", lambda: linear_decay(optimizer, 0)),
+        ("warm_up: -1", lambda: linear_decay(optimizer, 5, -1)),
+        ("warm_up: 5 leaves none of 5", lambda: linear_decay(optimizer, 5, 5)),
+    ]
+    for words, call in calls:
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert words in str(caught.value)
