@@ -4,6 +4,8 @@ An encoder turns ids (B, T) into hidden vectors (B, T, width); its ``head`` turn
 that are asked into predictions. BERT and T-TA hold the same parts and differ in wiring.
 """
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -183,6 +185,32 @@ def initialise(module: nn.Module, generator: torch.Generator) -> nn.Module:
                 ones = isinstance(part, nn.LayerNorm) and name == "weight"
                 nn.init.constant_(parameter, float(ones))
     return module
+
+
+def grown(model: nn.Module, averaging: torch.Tensor) -> nn.Module:
+    """A copy with another vocabulary: token table A E, output bias A c, the rest equal.
+
+    ``averaging`` A is (new tokens, old tokens), its rows sum to 1, sparse or not; see
+    ``words.averaging``. Where output and input share one table they still do. Raises
+    ValueError for another shape or rows with other sums. Source: Su (2020), «Model».
+    """
+    old = model.embedding.tokens.weight
+    if averaging.ndim != 2 or averaging.shape[1] != len(old):
+        raise ValueError(
+            f"averaging: shape {tuple(averaging.shape)} is not (new tokens, {len(old)})"
+        )
+    sums = (averaging @ torch.ones(len(old), 1, dtype=averaging.dtype)).flatten()
+    if not torch.allclose(sums, torch.ones_like(sums)):
+        row = int((sums - 1).abs().argmax())
+        raise ValueError(f"averaging: row {row} sums to {float(sums[row]):g}, not to 1")
+    twin = copy.deepcopy(model)
+    means = averaging.to(old.device, old.dtype)
+    with torch.no_grad():
+        table = twin.embedding.tokens
+        table.weight = nn.Parameter(means @ table.weight)
+        table.num_embeddings = len(averaging)
+        twin.head.bias = nn.Parameter((means @ twin.head.bias[:, None])[:, 0])
+    return twin
 
 
 def _visible(ids, valid, allowed):

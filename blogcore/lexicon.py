@@ -147,17 +147,18 @@ def tagging_model() -> TaggingModel:
     )
 
 
-def segment(text: str) -> list[str]:
+def segment(text: str, hmm: bool = True) -> list[str]:
     """Cut Chinese text into words, as ``jieba.cut`` does: joined they are the text.
 
     The most probable path through the dictionary, unknown words by a hidden Markov
-    model. The cutter is private: it knows nothing of words that others add, says
-    nothing, and writes no cache into the shared temporary folder.
+    model, or character by character without ``hmm``. The cutter is private: it knows
+    nothing of words that others add, says nothing, and writes no cache into the shared
+    temporary folder.
     Raises TypeError for what is no text, RuntimeError for another jieba.
     """
     if not isinstance(text, str):
         raise TypeError(f"text: {text!r} is not a text")
-    return list(_cutter().cut(text))
+    return list(_cutter().cut(text, HMM=hmm))
 
 
 @lru_cache(maxsize=1)
