@@ -11,7 +11,7 @@ from blogcore.data import Examples
 from blogcore.freshness import code_cells, text
 
 CHAPTER = Path(__file__).parents[1] / "chapters" / "weight_scale_audit.ipynb"
-NEEDED = ("import torch", "from torch import nn", "def cifar_run", "def plain_conv")
+NEEDED = ("import torch", "def cifar_run", "def plain_conv", "PENALTIES = {")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_an_arm_of_each_kind_gives_finite_scores_and_repeats(audit):
     firsts = {arm[:2]: arm for arm in reversed(audit["ARMS"])}
     for arm in firsts.values():
         settings = {"epochs": 1, "batch": 20, "width": 4}
-        found, again = (audit["cifar_run"](*arm, 3, sets, **settings) for _ in "ab")
+        found, again = (audit["cifar_run"](arm, 3, sets, **settings) for _ in "ab")
         assert found == again
         assert set(found) == {"loss", "accuracy", "train_loss", "log_norm"}
         assert 0 <= found["accuracy"] <= 1
