@@ -5,6 +5,7 @@ interactive                figures and formulas that a reader moves
 show | execution | freshness   figures, verdict boxes | papermill | what is stale
 claims                     what was predicted, and the verdict on it
 evidence                   seeds x conditions -> table, contrasts, records
+finetuning                 labels: train, keep the best, scores
 training | landscape       the loop | the loss as a function of theta
 checkpoint                 how a training goes on as if it had never stopped
 pretraining | elbo         what is asked of a language model | of a VAE
@@ -19,12 +20,13 @@ vae                        hierarchical VAEs: the tower up, the one walk down
 blocks                     attention, feed-forward, stacks: the algebra of blocks
 cells | latents            what a VAE is built from | Gaussians, draws, replay
 likelihoods                of integer pixels, summing to one
-images                     digits, photographs, faces as integer levels
+images | tasks             images as integer levels | labelled texts
 data | cooccurrence        the world of examples | of word pairs
 grammar                    sentences whose meaning is known
 texts                      what people wrote, and what they judged
 corpus | tokens            languages whose probabilities are known | text to ids
 lexicon                    what jieba brings
+tables                     rows of text files, in archives too
 runtime                    device, profiles, named random streams, safe writing
 checks                     bad input, said plainly
 

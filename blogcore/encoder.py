@@ -97,6 +97,51 @@ class Pooler(nn.Module):
         return self.dense(hidden[:, 0]).tanh()
 
 
+class Classifier(nn.Module):
+    """Logits (B, classes) of whole texts: W · dropout(pooler(hidden)) + b.
+
+    ``encoder`` maps ids, valid, segments (B, T) to hidden vectors (B, T, width), and
+    ``pooler`` those to (B, width). Source: Devlin et al. (2019), 4.1.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, pooler: Pooler, classes: int, dropout: float = 0.1
+    ):
+        super().__init__()
+        self.encoder, self.pooler = encoder, pooler
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(pooler.dense.out_features, classes)
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        valid: torch.Tensor | None = None,
+        segments: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        hidden = self.encoder(ids, valid, segments)
+        return self.output(self.dropout(self.pooler(hidden)))
+
+
+class TokenClassifier(nn.Module):
+    """Logits (B, T, classes) of every token: W · dropout(hidden) + b."""
+
+    def __init__(
+        self, encoder: nn.Module, width: int, classes: int, dropout: float = 0.1
+    ):
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(width, classes)
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        valid: torch.Tensor | None = None,
+        segments: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        return self.output(self.dropout(self.encoder(ids, valid, segments)))
+
+
 class Bert(nn.Module):
     """Hidden vectors (B, T, width) of ids (B, T): every position reads every other.
 
@@ -173,6 +218,31 @@ def tta(
             raise ValueError(f"start: {start} is not in 0 … {config.vocabulary - 1}")
     parts = bert(config, generator)
     return TextAutoencoder(parts.embedding, parts.blocks, parts.head, start)
+
+
+def classifier(
+    encoder: nn.Module, config: EncoderConfig, classes: int, generator: torch.Generator
+) -> Classifier:
+    """A classifier of texts on an encoder of this config; what is new is drawn.
+
+    The encoder is used as it is, with its weights, and trained along; its own head is
+    not used. Raises ValueError for fewer than two classes.
+    """
+    check_integer("classes", classes, 2)
+    whole = Classifier(encoder, Pooler(config), classes, config.dropout)
+    initialise(whole.pooler, generator)
+    initialise(whole.output, generator)
+    return whole
+
+
+def token_classifier(
+    encoder: nn.Module, config: EncoderConfig, classes: int, generator: torch.Generator
+) -> TokenClassifier:
+    """A classifier of tokens on an encoder of this config; see ``classifier``."""
+    check_integer("classes", classes, 2)
+    whole = TokenClassifier(encoder, config.width, classes, config.dropout)
+    initialise(whole.output, generator)
+    return whole
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> nn.Module:

@@ -14,14 +14,18 @@ from transformers import (
     AlbertModel,
     BertConfig,
     BertForMaskedLM,
+    BertForSequenceClassification,
+    BertForTokenClassification,
     BertModel,
 )
 
 from blogcore.blocks import Attention, Block, EncoderConfig, Stack, not_self
 from blogcore.encoder import (
     Bert,
+    Classifier,
     Embedding,
     Pooler,
+    TokenClassifier,
     masked_language_bert,
     tta,
 )
@@ -29,7 +33,12 @@ from blogcore.pretrained import load_bert
 from blogcore.runtime import stream
 
 ATOL = {torch.float32: 1e-5, torch.float64: 1e-12}
-KINDS = {"BertModel": BertModel, "BertForMaskedLM": BertForMaskedLM}
+KINDS = {
+    "BertModel": BertModel,
+    "BertForMaskedLM": BertForMaskedLM,
+    "texts": BertForSequenceClassification,
+    "tokens": BertForTokenClassification,
+}
 V, T = 97, 16
 
 
@@ -66,7 +75,7 @@ def texts(length=T, count=6):
 
 
 @pytest.mark.parametrize("dtype", ATOL, ids=["float32", "float64"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["BertModel", "BertForMaskedLM"])
 @pytest.mark.parametrize("length", [1, T])
 @pytest.mark.parametrize("heads", [1, 4])
 def test_a_loaded_bert_computes_what_transformers_computes(
@@ -118,6 +127,24 @@ def test_loss_and_gradients_are_those_of_transformers(tmp_path):
         if own is ours.embedding.tokens:  # transformers gives id 0 no gradient as input
             slope[0] = own.weight.grad[0]
         check_close(own.weight.grad, slope)
+
+
+@pytest.mark.parametrize("dtype", ATOL, ids=["float32", "float64"])
+@pytest.mark.parametrize("kind", ["texts", "tokens"])
+def test_classifiers_are_those_of_transformers(kind, dtype, tmp_path):
+    model = theirs(kind, dtype, num_labels=5)
+    model.bert.save_pretrained(tmp_path)
+    encoder = load_bert(tmp_path, () if kind == "texts" else ("pooler.",))
+    if kind == "texts":
+        ours = Classifier(encoder, encoder.head, 5)
+    else:
+        ours = TokenClassifier(encoder, 32, 5)
+    ours.to(dtype).output.load_state_dict(model.classifier.state_dict())
+    ids, segments, valid = texts()
+    with torch.no_grad():
+        expected = model(ids, valid.long(), segments).logits
+        found = ours.eval()(ids, valid, segments)
+    check_close(found, expected, ATOL[dtype])
 
 
 def count(model: nn.Module) -> int:
