@@ -1,6 +1,5 @@
 """A page's report: what is claimed before the run, what is judged, what is recorded."""
 
-import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -13,7 +12,7 @@ from blogcore import wording
 from blogcore.claims import Claim, load_claims, load_settings
 from blogcore.evidence import Estimate, interval, load_records
 from blogcore.runtime import DATA, PROFILES
-from blogcore.show import table, table_html
+from blogcore.show import escaped, table, table_html
 
 GLUE = "application/papermill.record/"
 AUDIT = "_audit"
@@ -169,7 +168,7 @@ def _claimed(claims: Iterable[Claim]) -> str:
 def _predictions(claims: Iterable[Claim]) -> str:
     heads = ["Claim", "Whose", "Test", "Prediction"]
     rows = [
-        [wording.statement(c), c.author, html.escape(c.test), wording.predicted(c)]
+        [wording.statement(c), c.author, escaped(c.test), wording.predicted(c)]
         for c in claims
     ]
     return table_html(heads, rows)

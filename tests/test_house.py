@@ -50,7 +50,9 @@ def written() -> list[Path]:
     for folder, folders, files in os.walk(ROOT):
         folders[:] = kept(folders)
         found += [Path(folder) / name for name in kept(files)]
-    return [path for path in found if path.suffix not in {".png", ".safetensors"}]
+    return [
+        path for path in found if path.suffix not in {".png", ".safetensors", ".woff2"}
+    ]
 
 
 def nodes(path: Path, *kinds):
