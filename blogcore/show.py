@@ -19,9 +19,13 @@ def source(*objects: object) -> None:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence], otherwise: str) -> None:
     """Rows under their heads, or the sentence ``otherwise`` if there are none yet."""
+    display(HTML(plain_table(heads, rows, otherwise)))
+
+
+def plain_table(heads: Sequence[str], rows: Sequence[Sequence], otherwise: str) -> str:
+    """The same as HTML, which is not displayed."""
     heads, *cells = [[escaped(str(cell)) for cell in row] for row in [heads, *rows]]
-    text = table_html(heads, cells) if cells else f"<p>{html.escape(otherwise)}</p>"
-    display(HTML(text))
+    return table_html(heads, cells) if cells else f"<p>{html.escape(otherwise)}</p>"
 
 
 def escaped(text: str) -> str:

@@ -9,9 +9,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
-from pages import CHAPTERS, ROOT, finish, render
+from pages import CHAPTERS, ROOT, finish, render, rendered
 
 from blogcore import runner
+from blogcore.freshness import seal
 
 EXTERNAL = re.compile(r"(https?:)?//")
 LARGEST = 2_000_000
@@ -29,11 +30,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="session")
-def executed() -> list[dict]:
+def executed(site, profile) -> list[dict]:
     """The claims and checks that the runs recorded, with their addresses."""
     found = []
     for page in runner.chapters(ROOT):
-        text = runner.executed_path(page, root=ROOT).read_text(encoding="utf-8")
+        path = runner.executed_path(page, profile, root=ROOT)
+        text = path.read_text(encoding="utf-8")
         found += [
             record | {"link": f"chapters/{page}.html#{record['slug']}"}
             for record in runner.ledger(json.loads(text))
@@ -154,7 +156,7 @@ def test_index_counts_the_claims_of_posts_and_papers_first(soups, executed):
 
 
 @pytest.fixture(scope="module")
-def copies(site, tmp_path_factory) -> list[Path]:
+def copies(site, profile, tmp_path_factory) -> list[Path]:
     """The book rendered in two other folders, on other days, in other places."""
     folder = tmp_path_factory.mktemp("copies")
     (folder / "later").mkdir()
@@ -163,11 +165,13 @@ def copies(site, tmp_path_factory) -> list[Path]:
     skip = shutil.ignore_patterns(".*", "_build", "tests", "__pycache__", "*.egg-info")
     for root in roots:
         shutil.copytree(ROOT, root, ignore=skip)
-        shutil.copytree(ROOT / "_build" / "executed", root / "_build" / "executed")
+        runs = Path("_build") / "executed" / f"{profile}-0"
+        shutil.copytree(ROOT / runs, root / runs)
     builds = [
-        render(roots[0], TZ="Pacific/Kiritimati", LC_ALL="C"),
+        render(roots[0], profile, TZ="Pacific/Kiritimati", LC_ALL="C"),
         render(
             roots[1],
+            profile,
             TZ="America/St_Johns",
             LC_ALL="C.UTF-8",
             LANG="zh_CN.UTF-8",
@@ -182,7 +186,7 @@ def copies(site, tmp_path_factory) -> list[Path]:
 
 
 def test_builds_are_identical_byte_for_byte(copies):
-    pages = [root / "_build" / "html" for root in copies]
+    pages = [rendered(root) for root in copies]
     files = [{p.relative_to(r): p for p in r.rglob("*") if p.is_file()} for r in pages]
     assert files[0].keys() == files[1].keys()
     differing = [
@@ -192,10 +196,10 @@ def test_builds_are_identical_byte_for_byte(copies):
     assert len(files[0]) > 50
 
 
-def test_new_runs_reach_chapter_and_ledger(copies):
+def test_new_runs_reach_chapter_and_ledger(copies, profile):
     root = copies[0]
     slug = runner.chapters(root)[0]
-    path = runner.executed_path(slug, root=root)
+    path = runner.executed_path(slug, profile, root=root)
     notebook = json.loads(path.read_text(encoding="utf-8"))
     for output in (o for cell in notebook["cells"] for o in cell.get("outputs", [])):
         details = output.get("metadata", {}).get("blogcore", {})
@@ -203,7 +207,9 @@ def test_new_runs_reach_chapter_and_ledger(copies):
             details["statement"] += " NEWS"
         if "text/html" in output.get("data", {}):
             output["data"]["text/html"] = "<p>NEWS</p>"
+    notebook["metadata"]["blogcore"]["seal"] = seal(notebook)
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    finish(render(root))
+    finish(render(root, profile))
     for name in ("ledger", f"chapters/{slug}"):
-        assert "NEWS" in (root / f"_build/html/{name}.html").read_text(encoding="utf-8")
+        page = rendered(root) / f"{name}.html"
+        assert "NEWS" in page.read_text(encoding="utf-8")

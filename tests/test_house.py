@@ -39,7 +39,9 @@ def named(paths):
 
 def written() -> list[Path]:
     """Every file that belongs to the book: all but what .gitignore names."""
-    ignored = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split()]
+    ignored = [
+        line.rstrip("/") for line in (ROOT / ".gitignore").read_text("utf-8").split()
+    ]
     found = []
 
     # In a linked worktree .git is a file, and an environment may be a link.
