@@ -4,6 +4,10 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
 
+import shapes
+
+shapes.begin()  # before anything imports a room
+
 import contextlib
 import io
 import json

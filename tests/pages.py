@@ -58,7 +58,9 @@ def finish(build: subprocess.Popen) -> str:
 
 def once(tmp_path_factory, name: str, action) -> str:
     """Do something once for all of xdist's workers; the text that it gave."""
-    done = tmp_path_factory.getbasetemp().parent / name
+    base = tmp_path_factory.getbasetemp()
+    # A worker's folder lies in the session's; without workers it is the session's.
+    done = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with FileLock(f"{done}.lock"):
         if not done.exists():
             done.write_text(action(), encoding="utf-8")
