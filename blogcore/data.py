@@ -6,7 +6,7 @@ the same data without any state to restore.
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from math import floor
+from math import floor, log
 from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
@@ -54,6 +54,17 @@ def sinusoid(count: int, generator: torch.Generator) -> Examples:
     inputs = 2 * (directions / directions.norm(dim=1, keepdim=True))[:, :2]
     above = 1.5 * inputs[:, 0] + torch.sin(1.5 * inputs[:, 1]) > 0
     return Examples(inputs, above.long())
+
+
+def noisy_sinusoid(count: int, rate: float, seed: int, part: str) -> Examples:
+    """``count`` points of ``sinusoid``, exactly ⌊count · rate⌋ of them mislabelled.
+
+    ``part`` names the random streams, so that "train" and "test" share nothing; the
+    points do not depend on the rate, and rate 0 gives their true labels.
+    """
+    points = sinusoid(count, stream(seed, part))
+    flips = stream(seed, f"{part}/flips")
+    return Examples(points.inputs, flip_labels(points.labels, rate, 2, flips))
 
 
 def digits() -> Examples:
@@ -106,8 +117,7 @@ def flip_labels(
     is left as it is. Raises ValueError for a rate outside 0 … 1, or labels outside the
     classes.
     """
-    if not (isinstance(rate, Real) and 0 <= rate <= 1):
-        raise ValueError(f"rate: {rate!r} is not in 0 … 1")
+    _check_rate(rate)
     check_integer("classes", classes, 2)
     if labels.ndim != 1 or not len(labels) or labels.is_floating_point():
         raise ValueError(
@@ -123,6 +133,19 @@ def flip_labels(
     noisy = labels.clone()
     noisy[chosen] = (noisy[chosen] + shift) % classes
     return noisy
+
+
+def noise_entropy(rate: float, classes: int = 2) -> float:
+    """H(p) = −(1 − p) ln(1 − p) − p ln(p / (K − 1)), in nats.
+
+    The smallest expected cross-entropy on labels that ``flip_labels`` moved, for a
+    predictor that knows every true class and p but not which labels moved. Raises
+    ValueError for a rate outside 0 … 1, or fewer than two classes.
+    """
+    _check_rate(rate)
+    check_integer("classes", classes, 2)
+    shares = [(1 - rate, 1 - rate), (rate, rate / (classes - 1))]
+    return -sum(share * log(likely) for share, likely in shares if share > 0)
 
 
 def stack(members: Sequence[Examples]) -> Examples:
@@ -174,3 +197,8 @@ def shuffled(examples: Examples, size: int, seeds: int | Sequence[int]) -> Batch
         return Examples(examples.inputs[where], examples.labels[where])
 
     return batch
+
+
+def _check_rate(rate: float) -> None:
+    if not (isinstance(rate, Real) and 0 <= rate <= 1):
+        raise ValueError(f"rate: {rate!r} is not in 0 … 1")

@@ -14,6 +14,8 @@ from blogcore.data import (
     digits,
     flip_labels,
     full_batch,
+    noise_entropy,
+    noisy_sinusoid,
     shuffled,
     sinusoid,
     split,
@@ -62,6 +64,29 @@ def test_cifar10_is_standardised_channel_by_channel(monkeypatch):
         expected = (levels.numpy() / 255 - mean) / std
         np.testing.assert_allclose(part.inputs.numpy(), expected, atol=1e-5)
         assert part.labels.tolist() == [3, 1, 4, 1]
+
+
+@pytest.mark.parametrize("rate", [0, 0.1, 0.29])
+def test_noise_moves_labels_and_never_the_points(rate):
+    found, truth = (noisy_sinusoid(100, p, 4, "train") for p in (rate, 0.0))
+    assert torch.equal(found.inputs, truth.inputs)
+    assert (found.labels != truth.labels).sum() == round(100 * rate)
+    other = noisy_sinusoid(100, rate, 4, "test")
+    assert not torch.equal(found.inputs, other.inputs)
+
+
+@pytest.mark.parametrize(("rate", "classes"), [(0.1, 2), (0.2, 10), (0.5, 2), (0, 3)])
+def test_noise_entropy_is_the_loss_of_who_knows_all_but_which(rate, classes):
+    labels = torch.zeros(20_000, dtype=torch.int64)
+    noisy = flip_labels(labels, rate, classes, stream(0, "noise"))
+    best = torch.full((classes,), rate / (classes - 1), dtype=torch.float64)
+    best[0] = 1 - rate
+    loss = -best[noisy].log().mean().item()
+    assert noise_entropy(rate, classes) == pytest.approx(loss, abs=1e-12)
+
+
+def test_noise_entropy_of_ten_classes_is_that_of_the_cifar_runs():
+    assert round(noise_entropy(0.2, 10), 3) == 0.940
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from blogcore.asking import at
 from blogcore.blocks import EncoderConfig
 from blogcore.cloze import every_token, token_prediction
 from blogcore.data import Examples, full_batch
@@ -16,7 +17,6 @@ from blogcore.encoder import bert
 from blogcore.likelihoods import Bernoulli
 from blogcore.networks import mlp, normalised_relu, tanh
 from blogcore.objectives import (
-    at,
     bfloat16,
     classification,
     example_losses,

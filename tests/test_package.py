@@ -40,7 +40,7 @@ def test_dir_names_the_rooms_and_a_room_is_an_attribute():
     assert blogcore.__version__ == PROJECT["version"]
     code = "import blogcore; print(blogcore.sphere.__name__, blogcore.__version__)"
     assert python("-c", code).stdout.split() == ["blogcore.sphere", PROJECT["version"]]
-    with pytest.raises(AttributeError, match=r"no room 'utils', but blocks, "):
+    with pytest.raises(AttributeError, match=r"no room 'utils', but asking, "):
         blogcore.utils  # noqa: B018
 
 
