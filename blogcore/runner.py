@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("slugs", nargs="*", metavar="CHAPTER", help="default: all")
     parser.add_argument("--profile", default="book", help=", ".join(LIMITS))
     parser.add_argument("--seed", type=int, default=0, help="root of all streams")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--jobs", type=int, help="chapters at a time")
     parser.add_argument("--record", action="store_true", help="accept the results")
     parser.add_argument("--root", type=Path, help="the book's folder")
