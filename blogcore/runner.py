@@ -241,12 +241,18 @@ def _faults(notebook: Mapping) -> list[str]:
         complaints = ["".join(o["text"]) for o in outputs if o.get("name") == "stderr"]
         if complaints:
             faults.append(f"{name}: writes to stderr: {complaints[0].strip()}")
-        shown = {kind for o in outputs for kind in o.get("data", {})}
         if "image" in cell["metadata"].get("mystnb", {}) and not any(
-            kind.startswith("image/") for kind in shown
+            map(_is_figure, outputs)
         ):
             faults.append(f"{name}: its figure is missing")
     return faults
+
+
+def _is_figure(output: Mapping) -> bool:
+    """An image, or a slider, which carries its images in HTML."""
+    data = output.get("data", {})
+    moved = 'class="slider"' in "".join(data.get("text/html", ""))
+    return moved or any(kind.startswith("image/") for kind in data)
 
 
 def _write(job: Job, notebook: dict, new_stamp: str | None, seconds: float) -> None:

@@ -240,3 +240,16 @@ def test_ci_installs_what_the_browser_tests_need(tmp_path, fonts, chromium, inst
         "book",
         "test",
     ]
+
+
+def test_a_slider_is_a_figure():
+    """Its images stand in its HTML; a table in its place is none."""
+
+    def faults(html: str) -> list[str]:
+        metadata = {"tags": [], "mystnb": {"image": {"alt": "A line that rises."}}}
+        outputs = [{"output_type": "display_data", "data": {"text/html": html}}]
+        cell = {"cell_type": "code", "source": "show()", "outputs": outputs}
+        return runner._faults({"cells": [cell | {"metadata": metadata}]})
+
+    assert faults('<div class="slider"><img></div>') == []
+    assert "its figure is missing" in "".join(faults("<table></table>"))
