@@ -1,10 +1,12 @@
-"""Labelled texts: parts of speech from jieba, and the real sets of a folder."""
+"""Labelled texts: real sets of a folder, jieba's words, pairs of sentences, facts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from blogcore.checks import check_integer
 from blogcore.data import Examples
 from blogcore.lexicon import embedding, tagged_words
 from blogcore.tables import Row, named, split
@@ -165,6 +167,74 @@ def parts_of_speech(
     ids = torch.tensor([row + [0] * (longest - len(row)) for row in spelled])
     table = torch.cat([torch.zeros(2, vectors.shape[1]), vectors])
     return SpelledWords(words, Examples(Texts(ids, ids > 0), labels), table, names)
+
+
+def sentence_order(
+    first: Sequence[str], second: Sequence[str], generator: torch.Generator
+) -> LabelledTexts:
+    """Neighbouring passages, half of them swapped: which comes first?
+
+    ``second[i]`` follows ``first[i]`` in its text. Exactly ⌊n/2⌋ drawn pairs are
+    swapped, label 1. Source: Lan et al. (2020), 3.1; the public code also takes
+    passages of other texts as swapped ones, where a text has one passage only.
+    """
+    _check_pairs(first, second)
+    swapped = _half(len(first), generator)
+    pairs = zip(first, second, swapped.tolist(), strict=True)
+    ordered = [(b, a) if swap else (a, b) for a, b, swap in pairs]
+    ones, others = (list(column) for column in zip(*ordered, strict=True))
+    return LabelledTexts(ones, others, swapped.long(), ("in order", "swapped"))
+
+
+def next_sentence(
+    first: Sequence[str], second: Sequence[str], generator: torch.Generator
+) -> LabelledTexts:
+    """Passages and what follows, or, for half of them, what follows another: label 1.
+
+    The drawn ⌊n/2⌋ pairs change partners in a circle, so that none keeps its own; at
+    least four pairs are needed. Source: Devlin et al. (2019), 3.1.
+    """
+    _check_pairs(first, second)
+    check_integer("first", len(first), 4)
+    strangers = _half(len(first), generator)
+    rows = strangers.nonzero()[:, 0]
+    place = torch.arange(len(first))
+    place[rows] = rows.roll(1)
+    others = [second[row] for row in place.tolist()]
+    return LabelledTexts(
+        list(first), others, strangers.long(), ("next", "of another text")
+    )
+
+
+def random_facts(symbols: int, count: int, generator: torch.Generator) -> Examples:
+    """``count`` facts (a, b) → c over so many symbols: nothing but memory helps.
+
+    Pairs are drawn without repetition, answers uniformly: log₂(symbols) bits a fact.
+    Inputs are ``Texts`` (count, 2), labels (count,). Raises ValueError for more facts
+    than pairs.
+    """
+    check_integer("symbols", symbols, 2)
+    check_integer("count", count, 1)
+    if count > symbols**2:
+        raise ValueError(f"count: {count} facts exceed {symbols}² pairs")
+    pairs = torch.randperm(symbols**2, generator=generator)[:count]
+    ids = torch.stack([pairs // symbols, pairs % symbols], 1)
+    labels = torch.randint(symbols, (count,), generator=generator)
+    return Examples(Texts(ids, torch.ones_like(ids, dtype=torch.bool)), labels)
+
+
+def _half(count: int, generator: torch.Generator) -> torch.Tensor:
+    chosen = torch.zeros(count, dtype=torch.bool)
+    chosen[torch.randperm(count, generator=generator)[: count // 2]] = True
+    return chosen
+
+
+def _check_pairs(first, second) -> None:
+    for name, texts in (("first", first), ("second", second)):
+        if isinstance(texts, str) or not isinstance(texts, Sequence) or not texts:
+            raise ValueError(f"{name}: {texts!r} is not a list of at least one text")
+    if len(first) != len(second):
+        raise ValueError(f"second: {len(second)} texts for {len(first)} first ones")
 
 
 def _rows(folder: Path, source: Source, part: str) -> list[Row]:

@@ -17,6 +17,7 @@ from blogcore import (
     landscape,
     networks,
     objectives,
+    optim,
     show,
     sphere,
     style,
@@ -291,7 +292,7 @@ WRONG = {
         (lambda: Checkpoint("x", 1, ""), "run: ''"),
         (lambda: Checkpoint("x", 1, 7), "run: 7"),
         (lambda: training.Probe(0, dict), "every: 0"),
-        (lambda: training.linear_decay(SGD, 0), "steps: 0"),
+        (lambda: optim.linear_decay(SGD, 0), "steps: 0"),
         (lambda: training.StopBelow(NET, NAN), "level: nan"),
     ],
     "evidence": [
@@ -387,11 +388,11 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     ],
 )
 def test_a_wrong_call_is_refused_by_name(call, words):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises((ValueError, TypeError)) as caught:
         call()
     assert words in str(caught.value)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_the_table_of_wrong_calls_is_long_enough():

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from blogcore.lexicon import embedding
-from blogcore.tasks import SETS, labelled_texts, parts_of_speech
+from blogcore.runtime import stream
+from blogcore.tasks import (
+    SETS,
+    labelled_texts,
+    next_sentence,
+    parts_of_speech,
+    random_facts,
+    sentence_order,
+)
 from blogcore.tokens import BertTokenizer, character_vocabulary
 
 FILES = {
@@ -115,6 +123,64 @@ def test_words_are_spelled_in_characters_with_vectors():
     assert classes[labels[row]] == "n"
     unknown = (ids == 1).any(1).nonzero()[0].item()
     assert not {*words[unknown]} <= {*known}
+
+
+class TestPairs:
+    """Labels that cost nothing: which passage comes first, and does it follow?"""
+
+    first, second = [f"a{k}" for k in range(9)], [f"b{k}" for k in range(9)]
+
+    def test_half_of_the_pairs_are_swapped(self):
+        found = sentence_order(self.first, self.second, stream(0, "order"))
+        assert found.classes == ("in order", "swapped")
+        assert found.labels.sum() == 4
+        rows = zip(found.first, found.second, found.labels.tolist(), strict=True)
+        for number, (one, other, swapped) in enumerate(rows):
+            pair = (f"a{number}", f"b{number}")
+            assert (one, other) == (pair[::-1] if swapped else pair)
+        again = sentence_order(self.first, self.second, stream(1, "order"))
+        assert not torch.equal(found.labels, again.labels)
+
+    @pytest.mark.parametrize("count", [4, 9, 10])
+    def test_half_of_the_passages_follow_another_text(self, count):
+        first, second = [f"a{k}" for k in range(count)], [f"b{k}" for k in range(count)]
+        found = next_sentence(first, second, stream(0, "next"))
+        assert found.first == first
+        assert sorted(found.second) == sorted(second)
+        assert found.labels.sum() == count // 2
+        own = [other == f"b{k}" for k, other in enumerate(found.second)]
+        assert own == [label == 0 for label in found.labels.tolist()]
+
+    @pytest.mark.parametrize("make", [sentence_order, next_sentence])
+    def test_wrong_pairs_are_named(self, make):
+        for first, second, message in (
+            ("ab", ["a"], "first: 'ab'"),
+            (["a"] * 4, [], r"second: \[\]"),
+            (["a"] * 4, ["b"] * 5, "second: 5 texts for 4"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                make(first, second, stream(0, "x"))
+        with pytest.raises(ValueError, match="first: 3 is not an integer ≥ 4"):
+            next_sentence(["a"] * 3, ["b"] * 3, stream(0, "x"))
+
+
+def test_facts_are_pairs_without_repetition_and_uniform_answers():
+    facts = random_facts(16, 256, stream(0, "facts"))
+    ids = facts.inputs.ids
+    assert len(set(map(tuple, ids.tolist()))) == 256
+    assert (ids.min(), ids.max()) == (0, 15)
+    assert facts.inputs.valid.all()
+    counts = facts.labels.bincount(minlength=16)
+    assert len(counts) == 16
+    assert (counts - 16).abs().max() < 5 * 4
+    assert len(random_facts(16, 40, stream(0, "facts")).labels) == 40
+    for settings, message in (
+        ((4, 17), "count: 17 facts exceed 4²"),
+        ((1, 1), "symbols: 1"),
+        ((4, 0), "count: 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            random_facts(*settings, stream(0, "x"))
 
 
 @needs_data

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from blogcore.asking import in_eval_mode
 from blogcore.data import Examples, full_batch
 from blogcore.networks import mlp, normalised_relu, tanh
 from blogcore.objectives import classification, gradient_penalty
@@ -15,7 +16,6 @@ from blogcore.training import (
     Probe,
     StopBelow,
     evaluate,
-    in_eval_mode,
     prepared,
     seeded,
     settled,
