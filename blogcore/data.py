@@ -76,6 +76,22 @@ def digits() -> Examples:
     return Examples(levels.flatten(1).float() / 16, labels)
 
 
+def noisy_digits(
+    sizes: Sequence[int], rate: float, seeds: Sequence[int]
+) -> list[Examples]:
+    """Disjoint random parts of the digits, one draw a seed, stacked along the seeds.
+
+    In the first part ⌊n · rate⌋ labels are wrong; which, and the parts themselves, do
+    not depend on the rate. Raises ValueError as ``split`` and ``flip_labels``.
+    """
+    everything, drawn = digits(), []
+    for seed in seeds:
+        first, *others = split(everything, sizes, stream(seed, "digits"))
+        flipped = flip_labels(first.labels, rate, 10, stream(seed, "digits/flips"))
+        drawn.append([Examples(first.inputs, flipped), *others])
+    return [stack(part) for part in zip(*drawn, strict=True)]
+
+
 def cifar10(folder: Path) -> tuple[Examples, Examples]:
     """CIFAR-10 as (train, test): standardised images (N, 3, 32, 32), ten classes.
 

@@ -168,3 +168,18 @@ def test_shuffled_takes_each_member_from_its_own_examples():
     assert torch.equal(batch.labels[0], shared.labels[0])
     assert torch.equal(batch.labels[1], shared.labels[1] + 6)
     assert torch.equal(batch.inputs[..., 0].long(), batch.labels)
+
+
+def test_noisy_digits_are_disjoint_parts_with_wrong_labels_in_the_first():
+    train, test = data.noisy_digits((300, 1000), 0.3, [3, 4])
+    clean, same = data.noisy_digits((300, 1000), 0.0, [3, 4])
+    assert train.inputs.shape == (2, 300, 64)
+    assert test.labels.shape == (2, 1000)
+    assert torch.equal(train.inputs, clean.inputs)
+    assert torch.equal(test.labels, same.labels)
+    assert (train.labels != clean.labels).sum(1).tolist() == [90, 90]
+    known = {(tuple(x.tolist()), int(y)) for x, y in zip(*data.digits(), strict=True)}
+    found = zip(clean.inputs[1], clean.labels[1], strict=True)
+    assert all((tuple(x.tolist()), int(y)) in known for x, y in found)
+    one, _ = data.noisy_digits((300, 1000), 0.3, [4])
+    assert torch.equal(one.labels[0], train.labels[1])

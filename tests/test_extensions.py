@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import formulas
 import numbering
 import pytest
+import sections
 from docutils import nodes
 from sphinx.errors import ExtensionError
 
@@ -86,3 +87,16 @@ def test_pages_are_written_again_only_if_a_number_changed():
     numbering.forget_letters(None, env)
     env.toc_fignumbers["flood_audit"]["figure"]["c"] = (2, 5)
     assert numbering.letter_audits(None, env) == ["flood_audit"]
+
+
+def test_a_section_is_found_by_its_own_text_and_not_by_its_code():
+    below = nodes.section("", nodes.title("", "Below"), nodes.paragraph("", "deep"))
+    below["ids"] = ["below"]
+    said = nodes.paragraph("", "", nodes.Text("Ｔhe "), nodes.math("", r"\tfrac{H}(p)"))
+    cells = nodes.container("", nodes.literal_block("", "code = 1"))
+    shown = nodes.raw("", "<b>8.33</b><td>x&lt;1<svg>9</svg></td>", format="html")
+    theorem = nodes.section("", nodes.paragraph("", "always"))
+    top = nodes.section("", nodes.title("", "Top"), said, cells, shown, theorem, below)
+    top["ids"] = ["top", "other"]
+    assert sections.entry(top) == ("top", "Top", "The H (p) 8.33 x<1 always")
+    assert sections.entry(below) == ("below", "Below", "deep")
