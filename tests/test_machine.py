@@ -204,12 +204,14 @@ def test_no_text_is_read_in_the_encoding_of_the_locale(tmp_path):
 
 
 def test_python_may_lie_in_a_folder_with_a_space():
+    plain = os.environ | {"LC_ALL": "C"}  # make quotes in the locale's own marks
+    options = {"cwd": ROOT, "env": plain, "capture_output": True, "encoding": "utf-8"}
     command = ["make", "--dry-run", "--always-make", "setup", "PYTHON=/x y/python3"]
-    made = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+    made = subprocess.run(command, **options)
     assert made.returncode == 0, made.stderr
     assert '"/x y/python3" -m venv .venv' in made.stdout
     command[-1] = "PYTHO=/x y/python3"
-    made = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+    made = subprocess.run(command, **options)
     assert made.returncode == 2
     assert "unknown: PYTHO; allowed" in made.stderr
 
