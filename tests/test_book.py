@@ -138,9 +138,7 @@ def test_ledger_has_a_section_for_each_finished_post(soups):
     titles = [h.get_text().strip("#") for h in soups["ledger"].article.select("h2")]
     posts = [name for name in CHAPTERS if not name.endswith("_audit")]
     assert len(titles) == len(posts)
-    links = soups["ledger"].select(
-        ".toc-h2"
-    )  # beside the page, and above it on a phone
+    links = soups["ledger"].select(".toc-h2")  # beside the page, and on a phone
     contents = dict.fromkeys(link.get_text(strip=True) for link in links)
     assert list(contents) == titles
 
