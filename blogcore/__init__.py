@@ -5,7 +5,8 @@ interactive                figures and formulas that a reader moves
 show | execution | freshness   figures, verdict boxes | papermill | what is stale
 claims                     what was predicted, and the verdict on it
 evidence                   seeds x conditions -> table, contrasts, records
-training | landscape       the loop, checkpoints | the loss as a function of theta
+training | landscape       the loop | the loss as a function of theta
+checkpoint                 how a training goes on as if it had never stopped
 pretraining | elbo         what is asked of a language model | of a VAE
 objectives                 what is asked of a machine, and regularisers
 pretrained | lookups       weights of others | encoders set by hand

@@ -1,71 +1,32 @@
 """The loop: one model or many seeds at once, one objective, functions of the step.
 
 A new method never changes ``train``: what is minimised is the objective, which examples
-a step sees is ``batches(step)``, and everything else that happens is ``on_step``.
+a step sees is ``batches(step)``, and everything else that happens is ``on_step``. The
+order of a step:
+
+1. ``batches(step)``: examples, and whatever must be set or drawn for this step before
+   the forward pass (``prepared``, ``seeded``).
+2. Loss and parts.
+3. Each ``on_step(step, parts)``, before the update: the parts belong to the parameters
+   that the model holds at that moment.
+4. Gradient and update. A loss that needs no gradient, because nothing that it reaches
+   is trained, moves nothing, not even by momentum or decay.
 """
 
 import copy
-import hashlib
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import nn
 
+from blogcore.checkpoint import Checkpoint, History, Progress
 from blogcore.checks import check_integer
 from blogcore.objectives import Objective, Parts
 from blogcore.optim import linear_decay as linear_decay  # where it was
-from blogcore.runtime import write_safely
+from blogcore.runtime import stream
 
-History = dict[str, torch.Tensor]
 OnStep = Callable[[int, Parts], None]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Saves a training every ``every`` steps to ``path``, and resumes it from there.
-
-    What ``on_step`` functions remember is theirs, and is not saved.
-    """
-
-    path: Path
-    every: int
-
-    def __post_init__(self):
-        check_integer("every", self.every, 1)
-
-    def save(self, step: int, model, optimizer, rows: list[Parts]) -> None:
-        """Write all that a resumed run needs, at once: see ``save_tree``."""
-        if step % self.every == 0:
-            state = {
-                "step": step,
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "history": _columns(rows),
-                "random": torch.get_rng_state(),
-                "random_cuda": torch.cuda.get_rng_state_all(),
-            }
-            save_tree(self.path, state)
-
-    def resume(self, model, optimizer) -> tuple[int, list[Parts]]:
-        """Restore in place; (steps done, history rows), or (0, []) without a file."""
-        if not Path(self.path).exists():
-            return 0, []
-        state = load_tree(self.path)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        torch.cuda.set_rng_state_all(state["random_cuda"])
-        device = next(model.parameters()).device
-        history = {name: c.to(device) for name, c in state["history"].items()}
-        done = state["step"]
-        return done, [
-            {name: c[row] for name, c in history.items()} for row in range(done)
-        ]
 
 
 def train(
@@ -81,38 +42,87 @@ def train(
 
     The losses of all members are summed before the backward pass; as no parameter is
     shared, each member gets exactly its own gradient. Returns the objective's parts,
-    each (steps, S) or (steps,). ``on_step(step, parts)`` is called before the update:
-    the parts belong to the parameters that the model holds at that moment. Raises
-    FloatingPointError at the first loss that is not finite, with step, members, parts.
+    each (steps, S) or (steps,). The model is put into training mode, unless it is in it
+    already: then its parts in eval mode stay there. Raises FloatingPointError at the
+    first loss that is not finite, with step, members, parts; ValueError for a forward
+    pass that draws from torch's global stream unnamed (see ``seeded``), for parts whose
+    names change, and if no loss at all needed a gradient.
     """
     check_integer("steps", steps, 0)
-    done, rows = checkpoint.resume(model, optimizer) if checkpoint else (0, [])
-    if done > steps:
-        raise ValueError(f"steps: {steps} are fewer than the checkpoint's {done}")
-    model.train()
-    for step in range(done, steps):
-        loss, parts = objective(model, batches(step))
-        _check_finite(step, loss, parts)
+    start = checkpoint.resume(model, optimizer) if checkpoint else Progress(0, {}, {})
+    if start.done > steps:
+        raise ValueError(f"steps: {steps} are fewer than the checkpoint's {start.done}")
+    rows = _rows(start.history, start.done)
+    _start(model)
+    moved = bool(start.done)
+    for step in range(start.done, steps):
+        batch = batches(step)
+        with _named_draws(model, step):
+            loss, parts = objective(model, batch)
+        _check(step, loss, parts, rows)
         for call in on_step:
             call(step, parts)
-        optimizer.zero_grad()
-        loss.sum().backward()
-        optimizer.step()
+        if loss.requires_grad:
+            moved = True
+            optimizer.zero_grad()
+            loss.sum().backward()
+            optimizer.step()
         rows.append(parts)
-        if checkpoint:
-            checkpoint.save(step + 1, model, optimizer, rows)
+        if checkpoint and checkpoint.due(step + 1):
+            progress = Progress(step + 1, _columns(rows), start.identity)
+            checkpoint.save(progress, model, optimizer)
+    if rows and not moved:
+        raise ValueError(f"objective: in {steps} steps, no loss needed a gradient")
     return _columns(rows)
 
 
-def evaluate(model: nn.Module, objective: Objective, batch) -> Parts:
-    """The objective's parts in eval mode without gradients; the mode is put back."""
-    was_training = model.training
+def prepared(
+    batches: Callable[[int], object], *calls: Callable[[int], None]
+) -> Callable[[int], object]:
+    """Batches whose step first does what must come before its forward pass.
+
+    Each ``call(step)`` may draw, freeze or schedule; as a function of the step, so that
+    a resumed training does the same.
+    """
+
+    def batch(step: int) -> object:
+        for call in calls:
+            call(step)
+        return batches(step)
+
+    return batch
+
+
+def seeded(
+    batches: Callable[[int], object], seed: int, name: str = "dropout"
+) -> Callable[[int], object]:
+    """Batches whose step first sets torch's global stream, which dropout draws from.
+
+    It becomes ``stream(seed, "name/step")`` at every step, whatever was drawn before.
+    """
+
+    def set_global(step: int) -> None:
+        torch.manual_seed(stream(seed, f"{name}/{step}").initial_seed())
+
+    return prepared(batches, set_global)
+
+
+def evaluate(model: nn.Module, objective: Objective, batch: object) -> Parts:
+    """The objective's parts in eval mode without gradients; the modes are put back."""
+    with in_eval_mode(model), torch.no_grad():
+        return objective(model, batch)[1]
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[nn.Module]:
+    """Within it the model is in eval mode; behind it, each part in the mode it had."""
+    modes = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
-        with torch.no_grad():
-            return objective(model, batch)[1]
+        yield model
     finally:
-        model.train(was_training)
+        for part, mode in modes:
+            part.training = mode
 
 
 class Probe:
@@ -140,21 +150,21 @@ class Probe:
 class StopBelow:
     """An ``on_step`` that remembers each member as it was when L first fell below b.
 
-    ``step`` (S,) says when (−1: never yet); ``restore()`` puts those parameters and
-    running statistics back; members that never got there stay as they are.
+    ``step`` says when, (S,) or (); −1 is never yet. ``restore()`` puts those parameters
+    and running statistics back; members that never got there stay as they are.
     """
 
     def __init__(self, model: nn.Module, level: float | torch.Tensor):
         self.level = torch.as_tensor(level, dtype=torch.float64)
         if not self.level.isfinite().all():
             raise ValueError(f"level: {self.level.tolist()} is not finite")
-        self.step: torch.Tensor | None = None
+        self.step = torch.tensor(-1)
         self._state = [*model.parameters(), *model.buffers()]
         self._kept = [tensor.detach().clone() for tensor in self._state]
 
     def __call__(self, step: int, parts: Parts) -> None:
         loss = parts["loss"]
-        if self.step is None:
+        if self.step.shape != loss.shape:
             self.step = torch.full_like(loss, -1, dtype=torch.int64)
         new = (loss < self.level.to(loss)) & (self.step < 0)
         self.step[new] = step
@@ -181,45 +191,53 @@ def settled(model: nn.Module, *inputs: object) -> nn.Module:
     usual = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum = 1.0
+    _start(twin)
     with torch.no_grad():
-        twin.train()(*inputs)
+        twin(*inputs)
     for layer, momentum in zip(layers, usual, strict=True):
         layer.momentum = momentum
     return twin
 
 
-def save_tree(path: Path, tree: object) -> None:
-    """Write nested dicts, lists, numbers and tensors as one safetensors file.
-
-    The file is replaced whole or not at all, and carries a checksum of its content.
-    """
-    tensors: dict[str, torch.Tensor] = {}
-    skeleton = json.dumps(_pack(tree, tensors))
-    # One entry: safetensors writes several in random order, and the bytes would differ.
-    write_safely(path, save(tensors, {_digest(skeleton, tensors): skeleton}))
+def _start(model: nn.Module) -> None:
+    # Not where it is training already: its parts in eval mode are frozen ones.
+    if not model.training:
+        model.train()
 
 
-def load_tree(path: Path) -> object:
-    """What ``save_tree`` wrote; ValueError if the file is cut, altered or another's."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            ((digest, skeleton),) = (file.metadata() or {}).items()
-            # Clones: what safetensors hands out are views of the file.
-            names = list(file.keys())
-            tensors = {name: file.get_tensor(name).clone() for name in names}
-        if digest != _digest(skeleton, tensors):
-            raise ValueError("its content does not match its checksum")
-        return _unpack(json.loads(skeleton), tensors)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"path: {path} is no intact checkpoint ({error})") from error
+@contextmanager
+def _named_draws(model: nn.Module, step: int) -> Iterator[None]:
+    """ValueError if what is inside draws from a global stream that nobody seeded."""
+    devices = {torch.device("cpu"), next(model.parameters()).device}
+    before = list(map(_global_state, devices))
+    yield
+    if all(map(torch.equal, before, map(_global_state, devices))):
+        return
+    fresh = torch.Generator().manual_seed(torch.initial_seed()).get_state()
+    if not any(torch.equal(state, fresh) for state in before):  # unseeded
+        raise ValueError(
+            f"objective: in step {step} the forward pass draws from torch's global "
+            "stream (dropout does); name it: seeded(batches, seed)"
+        )
 
 
-def _check_finite(step: int, loss: torch.Tensor, parts: Parts) -> None:
+def _global_state(device: torch.device) -> torch.Tensor:
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.get_rng_state()
+
+
+def _check(step: int, loss: torch.Tensor, parts: Parts, rows: list[Parts]) -> None:
     if not torch.isfinite(loss).all():
         where = (~torch.isfinite(loss)).nonzero().flatten().tolist()
         values = {name: value.tolist() for name, value in parts.items()}
         raise FloatingPointError(
             f"step {step}: loss is not finite (members {where}); parts: {values}"
+        )
+    if rows and parts.keys() != rows[-1].keys():
+        raise ValueError(
+            f"objective: its parts are {sorted(parts)} in step {step} and were "
+            f"{sorted(rows[-1])} before"
         )
 
 
@@ -231,33 +249,5 @@ def _columns(rows: list[Parts]) -> History:
     )
 
 
-def _pack(tree: object, tensors: dict[str, torch.Tensor]) -> object:
-    # Dicts become lists of pairs: JSON would turn the optimizer's integer keys to text.
-    if isinstance(tree, torch.Tensor):
-        name = str(len(tensors))
-        tensors[name] = tree.detach().cpu().contiguous().clone()
-        return {"tensor": name}
-    if isinstance(tree, dict):
-        return {"dict": [[key, _pack(value, tensors)] for key, value in tree.items()]}
-    if isinstance(tree, list | tuple):
-        return [_pack(value, tensors) for value in tree]
-    return tree
-
-
-def _unpack(tree: object, tensors: dict[str, torch.Tensor]) -> object:
-    if isinstance(tree, dict) and "tensor" in tree:
-        return tensors[tree["tensor"]]
-    if isinstance(tree, dict):
-        return {key: _unpack(value, tensors) for key, value in tree["dict"]}
-    if isinstance(tree, list):
-        return [_unpack(value, tensors) for value in tree]
-    return tree
-
-
-def _digest(skeleton: str, tensors: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256(skeleton.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+def _rows(history: History, count: int) -> list[Parts]:
+    return [{name: c[row] for name, c in history.items()} for row in range(count)]

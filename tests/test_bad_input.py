@@ -21,6 +21,7 @@ from blogcore import (
     training,
     wordvec,
 )
+from blogcore.checkpoint import Checkpoint
 from blogcore.claims import Above, Below, Claim, Within
 from blogcore.data import Examples
 from blogcore.objectives import classification
@@ -278,8 +279,10 @@ WRONG = {
     "training": [
         (lambda: train(-1), "steps: -1"),
         (lambda: train(2.5), "steps: 2.5"),
-        (lambda: training.Checkpoint("x", 0), "every: 0"),
-        (lambda: training.Checkpoint("x", 1.5), "every: 1.5"),
+        (lambda: Checkpoint("x", 0, "run"), "every: 0"),
+        (lambda: Checkpoint("x", 1.5, "run"), "every: 1.5"),
+        (lambda: Checkpoint("x", 1, ""), "run: ''"),
+        (lambda: Checkpoint("x", 1, 7), "run: 7"),
         (lambda: training.Probe(0, dict), "every: 0"),
         (lambda: training.linear_decay(SGD, 0), "steps: 0"),
         (lambda: training.StopBelow(NET, NAN), "level: nan"),

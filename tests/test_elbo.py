@@ -10,6 +10,7 @@ import torch
 from torch import distributions, nn
 
 from blogcore import training
+from blogcore.checkpoint import Checkpoint
 from blogcore.data import Examples, full_batch, shuffled
 from blogcore.elbo import (
     Batch,
@@ -260,7 +261,7 @@ def test_a_short_training_lowers_the_bound_and_resumes_bit_for_bit(tmp_path):
     def run(steps, path):
         machine = HierarchicalVAE(SMALL, stream(0, "init"))
         optimizer = torch.optim.AdamW(machine.parameters(), 5e-3)
-        keep = training.Checkpoint(path, 8)
+        keep = Checkpoint(path, 8, "digits")
         return machine, training.train(
             machine, batches, negative_elbo(MIXTURE), optimizer, steps, checkpoint=keep
         )

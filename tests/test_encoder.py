@@ -17,6 +17,7 @@ from blogcore.blocks import (
     not_same_word,
     not_self,
 )
+from blogcore.checkpoint import load_tree, save_tree
 from blogcore.encoder import (
     Bert,
     Embedding,
@@ -28,7 +29,6 @@ from blogcore.encoder import (
     tta,
 )
 from blogcore.runtime import stream
-from blogcore.training import load_tree, save_tree
 
 T, V = 5, 11
 CONFIG = EncoderConfig(V, 8, heads=2, layers=3, inner=12, positions=9, dropout=0.0)

@@ -1,26 +1,22 @@
-"""The loop does what it says, and a resumed training equals one that never stopped."""
+"""The loop does what it says, in the order it says."""
 
-import json
-import random
-import struct
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
-from blogcore import training
-from blogcore.data import Examples, full_batch, shuffled
+from blogcore.data import Examples, full_batch
 from blogcore.networks import mlp, normalised_relu, tanh
-from blogcore.objectives import classification, flood
+from blogcore.objectives import classification, gradient_penalty
 from blogcore.runtime import stream
 from blogcore.training import (
-    Checkpoint,
     Probe,
     StopBelow,
     evaluate,
-    linear_decay,
-    load_tree,
-    save_tree,
+    in_eval_mode,
+    prepared,
+    seeded,
     settled,
     train,
 )
@@ -35,6 +31,19 @@ def machine(hidden=tanh) -> nn.Sequential:
 def dropout(members, width) -> nn.Module:
     """BatchNorm and a draw from torch's global stream at every step."""
     return nn.Sequential(normalised_relu(members, width), nn.Dropout(0.3))
+
+
+class Frozen(nn.Module):
+    """A network whose first part is frozen: no gradient, and always in eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.old = machine(normalised_relu).requires_grad_(False).eval()
+        self.new = machine(dropout)
+        self.used = True
+
+    def forward(self, x):
+        return self.old(x) + (self.new(x) if self.used else 0)
 
 
 @pytest.fixture
@@ -68,6 +77,121 @@ def test_train_takes_the_optimizers_steps_along_the_objective(examples):
         torch.testing.assert_close(found.detach(), wanted.detach())
     torch.testing.assert_close(history["loss"], torch.stack(losses))
     assert history["accuracy"].shape == (3, 2)
+
+
+def test_parts_in_eval_mode_stay_there_and_everything_else_trains(examples):
+    model, modes = Frozen(), []
+    before = {name: value.clone() for name, value in model.old.state_dict().items()}
+
+    def note(step, parts):
+        modes.append((model.training, model.old.training, model.new.training))
+        evaluate(model, classification, examples)
+
+    batches = seeded(full_batch(examples), 0)
+    train(model, batches, classification, sgd(model), 3, [note])
+    assert modes == [(True, False, True)] * 3
+    after = model.old.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    twin = settled(model, examples.inputs)
+    assert all(torch.equal(v, before[k]) for k, v in twin.old.state_dict().items())
+
+
+def test_what_a_step_needs_is_there_before_its_forward_pass(examples):
+    """A schedule as ``on_step`` came one step late: step 0 had no plan."""
+    model, seen = Frozen(), []
+
+    def plan(step):
+        model.used = step % 2 == 1
+
+    def objective(network, batch):
+        seen.append(network.used)
+        return classification(network, batch)
+
+    batches = prepared(seeded(full_batch(examples), 0), plan)
+    train(model, batches, objective, sgd(model), 4)
+    assert seen == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1),
+        lambda p: torch.optim.AdamW(p, lr=0.1),
+    ],
+    ids=["sgd", "adamw"],
+)
+@pytest.mark.parametrize("penalty", [0.0, 0.1])
+def test_a_step_that_trains_nothing_moves_nothing(examples, make, penalty):
+    """Neither momentum nor decay, nor the count of Adam's steps."""
+    model, kept = Frozen(), []
+
+    def plan(step):
+        model.used = step % 2 == 0
+
+    def keep(step, parts):
+        kept.append([p.detach().clone() for p in model.new.parameters()])
+
+    objective = gradient_penalty(classification, penalty)
+    batches = prepared(seeded(full_batch(examples), 0), plan)
+    optimizer = make(model.new.parameters())
+    history = train(model, batches, objective, optimizer, 5, [keep])
+    moved = [not all(map(torch.equal, a, b)) for a, b in pairwise(kept)]
+    assert moved == [True, False, True, False]
+    assert history["loss"].shape == (5, 2)
+    counts = {int(s["step"]) for s in optimizer.state.values() if "step" in s}
+    assert counts in (set(), {3})
+
+
+def test_an_objective_that_never_trains_is_refused(examples):
+    model = machine()
+
+    def cut(network, batch):
+        loss, parts = classification(network, batch)
+        return loss.detach(), parts
+
+    with pytest.raises(ValueError, match="objective: in 3 steps, no loss needed"):
+        train(model, full_batch(examples), cut, sgd(model), 3)
+
+
+def test_parts_may_not_change_their_names(examples):
+    model, steps = machine(), iter(range(9))
+
+    def objective(network, batch):
+        loss, parts = classification(network, batch)
+        return loss, parts if next(steps) < 2 else {"loss": parts["loss"]}
+
+    message = r"objective: its parts are \['loss'\] in step 2 and were \['accuracy', "
+    with pytest.raises(ValueError, match=message):
+        train(model, full_batch(examples), objective, sgd(model), 5)
+
+
+def test_dropout_draws_from_the_named_stream_of_its_step(examples):
+    """One stray draw from torch's global stream used to move the loss."""
+
+    def losses(seed, stray=0):
+        model = machine(dropout)
+        call = lambda step, parts: torch.rand(stray)  # noqa: E731
+        batches = seeded(full_batch(examples), seed)
+        return train(model, batches, classification, sgd(model), 4, [call])["loss"]
+
+    assert torch.equal(losses(0), losses(0, stray=7))
+    assert not torch.equal(losses(0), losses(1))
+    first = stream(0, "dropout/0").initial_seed()
+    torch.manual_seed(first)
+    model = machine(dropout)
+    assert torch.equal(classification(model, examples)[0], losses(0)[0])
+
+
+def test_a_draw_that_nobody_named_is_refused(examples):
+    model = machine(dropout)
+    torch.manual_seed(0)
+    torch.rand(1)
+    message = r"objective: in step 0 the forward pass draws .* seeded\(batches, seed\)"
+    with pytest.raises(ValueError, match=message):
+        train(model, full_batch(examples), classification, sgd(model), 3)
+    torch.manual_seed(0)  # once is not enough: step 1 would depend on step 0's draws
+    with pytest.raises(ValueError, match="objective: in step 1"):
+        train(model, full_batch(examples), classification, sgd(model), 3)
 
 
 def test_train_sees_each_step_once_in_order_and_in_training_mode(examples):
@@ -135,6 +259,11 @@ def test_evaluate_uses_eval_mode_and_puts_the_mode_back(examples, mode):
     parts = evaluate(model, objective, examples)
     assert not any(modes)
     assert all(m.training == mode for m in model.modules())
+    model[1].train(not mode)
+    with in_eval_mode(model):
+        assert not any(m.training for m in model.modules())
+    assert (model.training, model[1].training) == (mode, not mode)
+    model.train(mode)
     assert all(torch.equal(model.state_dict()[k], v) for k, v in before.items())
     assert not parts["loss"].requires_grad
 
@@ -144,18 +273,6 @@ def test_evaluate_uses_eval_mode_and_puts_the_mode_back(examples, mode):
     with pytest.raises(ValueError, match="broken objective"):
         evaluate(model, fail, examples)
     assert model.training == mode
-
-
-def test_linear_decay_falls_from_the_rate_to_zero(examples):
-    model = machine()
-    optimizer, rates = sgd(model, lr=0.4), []
-
-    def note(step, parts):
-        rates.append(optimizer.param_groups[0]["lr"])
-
-    calls = [linear_decay(optimizer, 4), note]
-    train(model, full_batch(examples), classification, optimizer, 4, calls)
-    assert rates == pytest.approx([0.4, 0.3, 0.2, 0.1])
 
 
 def test_a_probe_measures_before_every_so_many_updates(examples):
@@ -200,6 +317,18 @@ def test_stop_below_counts_the_first_crossing_not_the_last(examples):
     assert stop.step.tolist() == [1, -1]
 
 
+@pytest.mark.parametrize("steps", [0, 3])
+def test_what_never_fell_below_is_left_as_it_is(examples, steps):
+    """Also before any step: restore() was a TypeError there."""
+    model = machine()
+    stop = StopBelow(model, 0.0)
+    train(model, full_batch(examples), classification, sgd(model), steps, [stop])
+    before = [p.detach().clone() for p in model.parameters()]
+    stop.restore()
+    assert all(map(torch.equal, model.parameters(), before))
+    assert (stop.step == -1).all()
+
+
 def test_stop_below_takes_a_single_model():
     model = nn.Linear(2, 1)
     stop = StopBelow(model, 0.5)
@@ -222,165 +351,3 @@ def test_settled_statistics_are_those_of_the_whole_batch(examples):
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     for name, parameter in twin.named_parameters():
         assert torch.equal(parameter, before[name])
-
-
-OPTIMIZERS = {
-    "sgd": lambda model: sgd(model, momentum=0.9),
-    "adamw": lambda model: torch.optim.AdamW(model.parameters(), lr=0.01),
-}
-
-
-class StoppedError(Exception):
-    """Stands for whatever ends a training too early."""
-
-
-def run(examples, optimizer, steps, path=None, every=4, until=None):
-    """Train with dropout, minibatches, flooding, a decaying rate: all that is left."""
-    torch.manual_seed(11)
-    model = machine(dropout)
-    optimizer = OPTIMIZERS[optimizer](model)
-
-    def die(step, parts):
-        if step == until:
-            raise StoppedError
-
-    history = train(
-        model,
-        shuffled(examples, 6, SEEDS),
-        flood(classification, 0.9),
-        optimizer,
-        steps,
-        [linear_decay(optimizer, 40), die],
-        Checkpoint(path, every) if path else None,
-    )
-    state = [model.state_dict(), optimizer.state_dict(), history, torch.get_rng_state()]
-    return training._pack(state, tensors := {}), tensors
-
-
-def assert_same_bits(found, expected):
-    assert found[0] == expected[0]
-    assert found[1].keys() == expected[1].keys()
-    assert all(torch.equal(found[1][name], expected[1][name]) for name in found[1])
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("until", [1, 4, 5, 17, 29])
-def test_a_resumed_training_is_bit_identical(tmp_path, examples, optimizer, until):
-    path = tmp_path / "run.safetensors"
-    expected = run(examples, optimizer, 30)
-    with pytest.raises(StoppedError):
-        run(examples, optimizer, 30, path, until=until)
-    torch.rand(7)
-    assert path.exists() == (until >= 4)
-    assert_same_bits(run(examples, optimizer, 30, path), expected)
-
-
-def test_a_finished_training_resumes_to_what_it_was(tmp_path, examples):
-    path = tmp_path / "run.safetensors"
-    expected = run(examples, "adamw", 8, path)
-    content = path.read_bytes()
-    assert_same_bits(run(examples, "adamw", 8, path), expected)
-    assert path.read_bytes() == content
-
-
-def test_a_checkpoint_beyond_the_last_step_is_refused(tmp_path, examples):
-    path = tmp_path / "run.safetensors"
-    run(examples, "sgd", 8, path)
-    with pytest.raises(ValueError, match="steps: 7 are fewer than the checkpoint's 8"):
-        run(examples, "sgd", 7, path)
-
-
-def test_checkpoints_are_written_every_so_many_steps(tmp_path, examples, monkeypatch):
-    steps = []
-
-    def note(path, tree):
-        steps.append(tree["step"])
-
-    monkeypatch.setattr(training, "save_tree", note)
-    run(examples, "sgd", 14, tmp_path / "run.safetensors")
-    assert steps == [4, 8, 12]
-
-
-TREE = {
-    "step": 3,
-    "rate": 0.1,
-    "text": '梯度 \x00 "',
-    "nothing": None,
-    7: [True, [], {}, {"tensor": "0", "dict": [1]}],
-    "double": torch.tensor([[0.1, -0.0], [torch.inf, torch.nan]], dtype=torch.float64),
-    "half": torch.ones(3, dtype=torch.bfloat16),
-    "count": torch.tensor(5),
-    "flags": torch.tensor([True, False]),
-    "empty": torch.zeros(0, 4),
-    "strided": torch.arange(6.0).view(2, 3).T,
-    "state": torch.get_rng_state(),
-}
-
-
-def bits(tree) -> str:
-    """A text that is equal for equal trees: types, shapes, strides of nothing, bits."""
-    tensors: dict[str, torch.Tensor] = {}
-    skeleton = json.dumps(training._pack(tree, tensors))
-    return skeleton + training._digest(skeleton, tensors)
-
-
-def test_a_tree_comes_back_as_it_was(tmp_path):
-    path = tmp_path / "tree"
-    save_tree(path, TREE)
-    found = load_tree(path)
-    assert bits(found) == bits(TREE)
-    assert found[7] == TREE[7]
-    assert found["double"].dtype == torch.float64
-    assert found["double"][0, 1].signbit()
-    assert torch.equal(found["strided"], TREE["strided"])
-
-
-def test_equal_trees_are_written_as_equal_bytes(tmp_path):
-    for number in range(10):
-        save_tree(tmp_path / str(number), TREE)
-    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
-
-
-def test_a_tree_with_something_else_in_it_is_refused_and_nothing_written(tmp_path):
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        save_tree(tmp_path / "tree", {"model": object()})
-    assert not list(tmp_path.iterdir())
-
-
-def damaged(content: bytes, number: int) -> bytes:
-    """The content cut short, spliced, or with one bit flipped (often in its header)."""
-    dice = random.Random(number)
-    place = dice.randrange(len(content))
-    if number % 4 == 0:
-        return content[:place]
-    if number % 4 == 1:
-        return content[:place] + content[dice.randrange(len(content)) :]
-    if number % 4 == 2:
-        place = dice.randrange(8 + struct.unpack("<Q", content[:8])[0])
-    wrong = bytearray(content)
-    wrong[place] ^= 1 << dice.randrange(8)
-    return bytes(wrong)
-
-
-@pytest.mark.slow
-def test_a_thousand_damaged_files_are_refused_or_load_the_same_content(tmp_path):
-    path = tmp_path / "tree"
-    save_tree(path, TREE)
-    content, expected, refused = path.read_bytes(), bits(TREE), 0
-    for number in range(1000):
-        path.write_bytes(damaged(content, number))
-        try:
-            found = load_tree(path)
-        except ValueError:
-            refused += 1
-        else:
-            assert bits(found) == expected, number
-    assert refused > 950
-
-
-@pytest.mark.parametrize("content", [b"", b"{}", b"\x00" * 100, b"\xff" * 100])
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
-    path = tmp_path / "tree"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"path: {path} is no intact checkpoint"):
-        load_tree(path)
