@@ -4,7 +4,6 @@ What a text is to it: the mean of its tokens' vectors. Order, context and depth 
 gone, so that what the tokens themselves are worth can be seen.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,16 +57,6 @@ class Bag(nn.Module):
         shares = weights / weights.sum(1, keepdim=True)
         ids = ids.clamp(min=0)
         return F.embedding_bag(ids, self.table, mode="sum", per_sample_weights=shares)
-
-
-def padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Lists of ids as one tensor (N, longest), −1 where a list has ended.
-
-    Raises ValueError if there is no list, or an empty one: it has no mean.
-    """
-    if not len(rows) or not all(len(row) for row in rows):
-        raise ValueError(f"rows: {len(rows)} lists, one of them empty or none at all")
-    return nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], True, -1)
 
 
 def fitted(
