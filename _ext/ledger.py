@@ -15,7 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from blogcore import runner
 from blogcore.evidence import Estimate
-from blogcore.show import SYMBOLS, badge, effect
+from blogcore.wording import SYMBOLS, badge, effect
 
 HEAD = """
 :::{list-table}

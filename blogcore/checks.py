@@ -14,7 +14,8 @@ def check_number(
     name: str, value: object, least: float = -inf, most: float = inf
 ) -> None:
     """Raise ValueError, naming it, unless it is finite and in ``least`` … ``most``."""
-    if not (isinstance(value, Real) and isfinite(value) and least <= value <= most):
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (number and isfinite(value) and least <= value <= most):
         if most < inf:
             bound = f" in {least:g} … {most:g}"
         else:

@@ -61,8 +61,9 @@ def stamp(job: Job) -> str:
     """The sha256 over everything that the executed chapter depends on.
 
     A data file belongs to the chapter that bears its name or names it, in its own code
-    or through a room. The run's own record is left out: to accept a result does not
-    make it stale. Raises ValueError for a chapter that does not take our parameters.
+    or through a room; an audit's claims lie in the file of its post. The run's own
+    record is left out: to accept a result does not make it stale. Raises ValueError
+    for a chapter that does not take our parameters.
     """
     cells = _code(job)
     code = "\n".join(text(cell) for cell in cells)
@@ -73,6 +74,8 @@ def stamp(job: Job) -> str:
         for path in job.root.glob("data/**/*")
         if path.is_file() and (path.stem == job.slug or path.name in names)
     }
+    claims = job.root / "data" / "claims" / f"{job.slug.removesuffix('_audit')}.toml"
+    data |= {claims} if claims.is_file() else set()
     files = {job.root / "constraints.txt", *rooms, *data} - {job.records}
     parts = {
         "parameters": job.parameters,

@@ -12,26 +12,32 @@ import matplotlib.pyplot as plt
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
-from blogcore.show import SVG_METADATA
+from blogcore.style import SVG_METADATA
 
 Range = tuple[float, float, float, float]
 # A name in a formula: neither a property (Math.log) nor part of a number (1e5).
 NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 
 
-def slider(label: str, frames: Sequence[tuple[str, str, Figure]]) -> None:
+def slider(
+    label: str, frames: Sequence[tuple[str, str, Figure]], start: int | None = None
+) -> None:
     """Figures behind a slider that works without kernel and network.
 
     ``frames`` are (value shown, alt text, figure); each becomes an SVG inside the page,
-    and moving the slider shows another. Raises ValueError for fewer than two frames or
-    an empty alt text.
+    and dragging shows another. It starts in the middle, or at frame ``start``. Caption
+    and number are the cell's, as for any figure. Raises ValueError for fewer than two
+    frames, an empty alt text, or a start that is no frame.
     """
     alts = [alt for _, alt, _ in frames]
     if len(alts) < 2 or not all(alt.strip() for alt in alts):
         raise ValueError(f"frames: need two or more, each with an alt text; got {alts}")
+    start = len(alts) // 2 if start is None else start
+    if start not in range(len(alts)):
+        raise ValueError(f"start: {start!r} is not one of 0 … {len(alts) - 1}")
     images = "".join(
         f'<img src="{_data_uri(figure)}" alt="{html.escape(alt)}" '
-        f'data-value="{html.escape(value)}"{" hidden" if place else ""}>'
+        f'data-value="{html.escape(value)}"{"" if place == start else " hidden"}>'
         for place, (value, alt, figure) in enumerate(frames)
     )
     move = (
@@ -40,12 +46,12 @@ def slider(label: str, frames: Sequence[tuple[str, str, Figure]]) -> None:
         "if(!f.hidden){box.querySelector('output').value=f.dataset.value;"
         "this.setAttribute('aria-valuetext',f.dataset.value)}})"
     )
-    first = html.escape(frames[0][0])
+    shown = html.escape(frames[start][0])
     control = (
-        f'<label>{html.escape(label)} <input type="range" min="0" '
-        f'max="{len(frames) - 1}" value="0" aria-valuetext="{first}" '
+        f'<label><span><b>Drag</b> {html.escape(label)}</span> <input type="range" '
+        f'min="0" max="{len(frames) - 1}" value="{start}" aria-valuetext="{shown}" '
         f'autocomplete="off" oninput="{move}"> '
-        f"<output>{first}</output></label>"
+        f"<output>{shown}</output></label>"
     )
     display(HTML(f'<div class="slider">{control}{images}</div>'))
 
@@ -74,6 +80,7 @@ def calculator(
         f"<p><span>{html.escape(label)}</span> {_output(name, value)}</p>"
         for label, name, value in results
     ]
+    rows.insert(0, "<p><b>Drag</b> to recompute.</p>")
     script = html.escape(_recompute(names, steps))
     display(HTML(f'<div class="calculator" oninput="{script}">{"".join(rows)}</div>'))
 

@@ -12,7 +12,7 @@ import yaml
 from bs4 import BeautifulSoup
 from filelock import FileLock
 
-from blogcore import interactive, show
+from blogcore import interactive, report, show, style
 
 ROOT = Path(__file__).parents[1]
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
@@ -87,7 +87,7 @@ def shown(monkeypatch) -> list:
     def display(thing, raw=False, metadata=None):
         outputs.append((thing if raw else thing.data, metadata))
 
-    for room in (show, interactive):
+    for room in (show, interactive, report):
         monkeypatch.setattr(room, "display", display)
     return outputs
 
@@ -96,6 +96,6 @@ def shown(monkeypatch) -> list:
 def house_style():
     """Figures as the chapters draw them, and none left open."""
     with plt.rc_context():
-        show.style()
+        style.use()
         yield
     plt.close("all")

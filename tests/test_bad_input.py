@@ -11,6 +11,7 @@ from torch import nn
 
 from blogcore import (
     data,
+    diagrams,
     evidence,
     interactive,
     landscape,
@@ -18,6 +19,7 @@ from blogcore import (
     objectives,
     show,
     sphere,
+    style,
     training,
     wordvec,
 )
@@ -25,6 +27,7 @@ from blogcore.checkpoint import Checkpoint
 from blogcore.claims import Above, Below, Claim, Within
 from blogcore.data import Examples
 from blogcore.objectives import classification
+from blogcore.report import Report
 from blogcore.runtime import by_profile, device, seeds, stream, write_safely
 
 NAN, INF = math.nan, math.inf
@@ -37,7 +40,7 @@ SGD = torch.optim.SGD(NET.parameters(), lr=0.1)
 TABLE = pd.DataFrame({"arm": ["a", "a", "b"], "seed": [0, 1, 0], "loss": [1.0, 2, 3]})
 CLAIM = {"id": "C1", "statement": "s", "author": "post", "test": "t"}
 CLAIM |= {"prediction": Above(0.1)}
-REPORT = show.Report("tides", "book", [Claim(**CLAIM)])
+REPORT = Report("nvae", "book")
 
 
 def penalise(*settings):
@@ -308,6 +311,7 @@ WRONG = {
     "claims": [
         (lambda: Above(NAN), "threshold: nan"),
         (lambda: Below("0"), "threshold: '0'"),
+        (lambda: Above(True), "threshold: True"),
         (lambda: Within(1.0, -0.1), "tolerance: -0.1"),
         (lambda: Within(INF, 0.1), "target: inf"),
         (lambda: Claim(**CLAIM | {"author": "me"}), "author: 'me'"),
@@ -315,19 +319,46 @@ WRONG = {
         (lambda: Claim(**CLAIM | {"id": '"><b'}), "id: "),
         (lambda: Claim(**CLAIM | {"prediction": 0.1}), "prediction: 0.1"),
     ],
-    "show": [
-        (lambda: show.Report("tides", "draft", []), "profile: 'draft'"),
-        (lambda: show.Report("t", "book", [Claim(**CLAIM)] * 2), "claims: "),
-        (lambda: REPORT.judge("C9", evidence.interval([1, 2])), "name: 'C9'"),
-        (lambda: REPORT.verdicts(), "claims: never judged: ['C1']"),
+    "report": [
+        (lambda: Report("nvae", "draft"), "profile: 'draft'"),
+        (lambda: REPORT.judge("C99", evidence.interval([1, 2])), "name: 'C99'"),
+        (lambda: REPORT.check("C99", 0.0), "name: 'C99'"),
+        (lambda: REPORT.check("C1", [0.0, NAN]), "values: of C1 are [0.0, nan]"),
+        (lambda: REPORT.check("C1", []), "values: of C1 are []"),
+        (lambda: REPORT.verdicts(), "claims: never judged: ['C1'"),
+        (lambda: REPORT.settings(STEPS=1), "nvae.toml: no table [settings.tutorial]"),
         (lambda: REPORT.value("x", NAN), "x is nan"),
-        (lambda: REPORT.value("x", 1.0, "roughly"), "tolerance: 'roughly'"),
+        (lambda: REPORT.value("x", 1.0, tolerance="roughly"), "tolerance: 'roughly'"),
+        (lambda: REPORT.value("x", 1.0, "it gains"), "sentence: 'it gains' has no {}"),
+    ],
+    "style": [
         (
-            lambda: show.band(axes(), [0, 1], [[1, 2]], "x", "C0"),
+            lambda: style.band(axes(), [0, 1], [[1, 2]], "x", "method"),
             "values: shape (1, 2)",
         ),
-        (lambda: show.band(axes(), [0], [[1]], "x", "C0"), "values: shape (1, 1)"),
-        (lambda: show.dots(axes(), [("one", [1.0])]), "groups: 'one'"),
+        (lambda: style.band(axes(), [0], [[1]], "x", "plain"), "values: shape (1, 1)"),
+        (lambda: style.band(axes(), [0], [[1, 2]], "x", "C0"), "meaning: 'C0'"),
+        (lambda: style.dots(axes(), [("one", [1.0])]), "groups: 'one'"),
+        (lambda: style.dots(axes(), [("one", [1, 2], "blue")]), "meaning: 'blue'"),
+        (lambda: style.line("red"), "meaning: 'red'"),
+        (lambda: style.shade(3, 3), "place: 3"),
+        (lambda: style.end_label(axes(), 0, 0, "end", "red"), "meaning: 'red'"),
+    ],
+    "diagrams": [
+        (lambda: diagrams.matrix(axes(), (0, 0), [[2]]), "values: [[2.0]]"),
+        (lambda: diagrams.matrix(axes(), (0, 0), [1, 0]), "values: [1.0, 0.0]"),
+        (
+            lambda: diagrams.matrix(axes(), (0, 0), [[1]], ["a", "b"]),
+            "rows: ['a', 'b']",
+        ),
+        (lambda: diagrams.strip(axes(), (0, 0), ["a"], {1: "plain"}), "meanings: {1:"),
+        (lambda: diagrams.words(axes(), (0, 0), "概率 $p$"), "text: '概率 $p$'"),
+        (
+            lambda: diagrams.number_line(axes(), ((0, 0), (1, 1)), (0, 1), []),
+            "span, bounds: ((0, 0), (1, 1))",
+        ),
+    ],
+    "show": [
         (lambda: interactive.slider("x", []), "frames: "),
         (lambda: interactive.slider("x", [("1", "", None)] * 2), "frames: "),
         (lambda: show.source(3), "object"),

@@ -155,6 +155,13 @@ def valued(value, tolerance="exact") -> dict:
         (judged(), judged(verdict="not judged"), "verdict not judged, recorded holds"),
         (valued(1.0), valued(1.0 + 1e-10), None),
         (valued(1.0), valued(1.0 + 1e-8), "1.00000001, recorded 1.0"),
+        # The tolerance itself is allowed, what lies beyond is not.
+        (valued(0.0), valued(1e-9), None),
+        (valued(0.0), valued(math.nextafter(1e-9, 1)), "recorded 0.0"),
+        (judged(high=0.0), judged(low=1e-9, mean=1, high=2), None),
+        (judged(high=0.0), judged(low=math.nextafter(1e-9, 1), high=2), "outside"),
+        (judged(low=0.0), judged(low=-2, mean=-1, high=-1e-9), None),
+        (judged(low=0.0), judged(low=-2, high=-math.nextafter(1e-9, 1)), "outside"),
         (valued(1.0), valued(math.nan), "nan, recorded 1.0"),
         (valued(1.0, "none"), valued(2.0, "none"), None),
         (valued(1.0), judged(), "no longer recorded"),

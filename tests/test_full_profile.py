@@ -9,7 +9,7 @@ import pytest
 import torch
 from pages import Fragment
 
-from blogcore import data, evidence, networks, show
+from blogcore import data, evidence, networks, report
 from blogcore.data import Examples
 from blogcore.freshness import code_cells, text
 from blogcore.runtime import seeds
@@ -55,12 +55,17 @@ def test_what_a_full_run_records_is_what_the_next_page_shows(
 ):
     """Three seeds an arm go in, one row an arm with means and intervals comes out."""
     (cell,) = (text(c) for c in cells if 'report.recorded("cifar"' in text(c))
-    monkeypatch.setattr(show, "DATA", tmp_path)
+    monkeypatch.setattr(report, "DATA", tmp_path)
     monkeypatch.setenv("BLOGCORE_DATA", str(tmp_path))
     empty = Examples(torch.zeros(0), torch.zeros(0))
     monkeypatch.setattr(data, "cifar10", lambda folder: (empty, empty))
-    report = show.Report("flooding", "full", [])
-    scope = flooding | {"PROFILE": "full", "SEED": 2, "DEVICE": "cpu", "report": report}
+    numbers = report.Numbers("flooding")
+    scope = flooding | {
+        "PROFILE": "full",
+        "SEED": 2,
+        "DEVICE": "cpu",
+        "report": numbers,
+    }
     scope["cifar_run"] = lambda noise, level, seed, sets: {
         "loss": level + 0.01 * (seed % 3),
         "accuracy": 0.75,
@@ -98,7 +103,7 @@ def test_fifteen_groups_train_without_overflow(name):
     for cell in map(text, code_cells(source)):
         wanted = ("import ", "from ", "def at_scale", "ARMS = {")
         if cell.startswith(wanted):
-            exec(cell.split("if PROFILE")[0].split("show.style()")[0], scope)
+            exec(cell.split("if PROFILE")[0].split("style.use()")[0], scope)
         if "nvae_cells = {" in cell:
             exec(cell[cell.index("nvae_cells = {") : cell.index("scales = ")], scope)
     _, likelihood, draw = scope["SETS"][name]

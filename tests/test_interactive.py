@@ -27,15 +27,25 @@ def test_a_slider_shows_one_described_picture_at_a_time(shown):
     slider("step <ε>", frames(alt='two "paths" & a <level>'))
     page = Fragment(shown[0][0])
     one, two = page.all("img")
-    assert "hidden" in two
-    assert "hidden" not in one
+    assert "hidden" in one
+    assert "hidden" not in two, "it starts in the middle"
     assert one["alt"] == two["alt"] == 'two "paths" & a <level>'
     assert [one["data-value"], two["data-value"]] == ["0.1", '<"0.2">']
     (knob,) = page.all("input")
-    assert (knob["min"], knob["max"], knob["value"]) == ("0", "1", "0")
-    assert knob["aria-valuetext"] == "0.1"
-    assert page.words.split() == ["step", "<ε>", "0.1"]
+    assert (knob["min"], knob["max"], knob["value"]) == ("0", "1", "1")
+    assert knob["aria-valuetext"] == '<"0.2">'
+    assert page.words.split() == ["Drag", "step", "<ε>", '<"0.2">']
     assert "http" not in re.sub(r"base64,[^\"]*", "", shown[0][0])
+
+
+def test_a_slider_starts_where_it_is_told(shown):
+    slider("step", frames(), start=0)
+    page = Fragment(shown[0][0])
+    assert ["hidden" in image for image in page.all("img")] == [False, True]
+    assert page.all("input")[0]["value"] == "0"
+    for start in (2, -1):
+        with pytest.raises(ValueError, match=f"start: {start}"):
+            slider("step", frames(), start=start)
 
 
 def test_a_slider_needs_a_description_of_every_picture(shown):
@@ -80,7 +90,9 @@ def test_a_calculator_shows_its_numbers_before_any_script_runs(shown):
     calculator(**TIDE)
     page = Fragment(shown[0][0])
     words = "height <m> of N 1,000 phase −0.25 level & more: 250 moon: −0.25"
-    assert re.sub(r"(?<=\d)(?=[a-z])", " ", page.words).split() == words.split()
+    hint, _, numbers = page.words.partition(".")
+    assert hint == "Drag to recompute"
+    assert re.sub(r"(?<=\d)(?=[a-z])", " ", numbers).split() == words.split()
     knobs = [
         {name: knob[name] for name in ("name", "min", "max", "step", "value")}
         for knob in page.all("input")
@@ -120,7 +132,7 @@ def test_every_control_of_a_calculator_has_a_label(shown):
 )
 def test_numbers_have_three_digits_and_no_exponent(shown, value, text):
     calculator([("x", "x", (-1, 1e9, 1, 0), value)], {}, [])
-    assert Fragment(shown[0][0]).words.split() == ["x", text]
+    assert Fragment(shown[0][0]).words.split()[-2:] == ["recompute.x", text]
 
 
 @pytest.mark.parametrize(

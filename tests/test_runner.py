@@ -229,6 +229,16 @@ def test_only_what_depends_on_a_change_is_stale(book):
     check(False, False)
     book.write("constraints.txt", "torch==1\n")
     check(True, True)
+    book.write("data/claims/falling.toml", "[[claim]]\n")
+    check(True, False)
+
+
+def test_an_audit_depends_on_the_claims_of_its_post(book):
+    book.chapter("falling_audit", ["print(1)\n"])
+    job = Job(book.root, "falling_audit")
+    before = stamp(job)
+    book.write("data/claims/falling.toml", "[[claim]]\n")
+    assert stamp(job) != before
 
 
 def test_prose_does_not_make_a_chapter_stale_but_code_and_parameters_do(book):

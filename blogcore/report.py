@@ -1,0 +1,312 @@
+"""A page's report: what is claimed before the run, what is judged, what is recorded."""
+
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from math import isfinite
+
+import numpy as np
+from IPython.display import HTML, display
+
+from blogcore import wording
+from blogcore.claims import Claim, load_claims, load_settings
+from blogcore.evidence import Estimate, interval, load_records
+from blogcore.runtime import DATA, PROFILES
+from blogcore.show import table, table_html
+
+GLUE = "application/papermill.record/"
+AUDIT = "_audit"
+# The fields of a claim that a record repeats, so that the ledger needs no other file.
+STATED = ("id", "statement", "author", "test", "unit", "quantity", "of")
+
+
+class Numbers:
+    """The numbers that a page records, under ``page/name``, for its prose to quote."""
+
+    def __init__(self, page: str):
+        self.page = page
+
+    def value(
+        self, name: str, number: float, sentence: str = "", tolerance: str = "none"
+    ) -> None:
+        """Record a number; the page's prose quotes it.
+
+        ``sentence`` is what plain Jupyter shows, “early stopping gains {:.1f} points”.
+        ``tolerance`` "exact" guards the number to 1e-9. Raises ValueError for a number
+        that is not finite or a sentence without a place for it.
+        """
+        if tolerance not in ("exact", "none"):
+            raise ValueError(f"tolerance: {tolerance!r} is not 'exact' or 'none'")
+        if not isfinite(number):
+            raise ValueError(f"number: {name} is {number!r}, not a finite number")
+        said = _sentence(sentence, float(number))
+        self._record(name, number, {"kind": "value", "tolerance": tolerance}, said)
+
+    def recorded(self, prefix: str, heads: Sequence[str], across: str) -> None:
+        """What the full profile gave: means over all recorded seeds ± half intervals.
+
+        ``value`` recorded it as ``prefix/…/seed``, one part a head; a column for each
+        part found under the head ``across``. Raises ValueError if that is no head, or
+        for a name with more or fewer parts.
+        """
+        found = _values(_runs(self.page, "full"), f"{self.page}/{prefix}/")
+        columns, rows = _spreads(found, heads, across)
+        table(columns, rows, "No run of the full profile is recorded yet.")
+
+    def _record(self, name: str, number: float, details: dict, said: str = "") -> None:
+        metadata = {
+            "scrapbook": {"name": f"{self.page}/{name}", "mime_prefix": GLUE},
+            "blogcore": details,
+        }
+        data = {f"{GLUE}text/plain": repr(float(number))}
+        data |= {"text/plain": said} if said else {}
+        display(data, raw=True, metadata=metadata)
+
+
+class Report(Numbers):
+    """A page's claims from what is claimed before the run to the table after it.
+
+    ``page`` is a notebook's name, ``flooding`` or ``flooding_audit``; its claims are
+    those of ``data/claims/flooding.toml`` that live on it. In the smoke profile nothing
+    is judged, and nothing where a reader changed a setting.
+    """
+
+    def __init__(self, page: str, profile: str):
+        if profile not in PROFILES:
+            raise ValueError(f"profile: {profile!r} is not one of {PROFILES}")
+        super().__init__(page)
+        self.profile, self.post = profile, page.removesuffix(AUDIT)
+        self.part = "audit" if page.endswith(AUDIT) else "tutorial"
+        stated = load_claims(self.post)
+        self.claims = {c.id: c for c in stated if c.page == self.part}
+        self.judged: dict[str, tuple[str, Estimate]] = {}
+        self.changed: dict[str, str] = {}
+
+    def settings(self, **given: object) -> None:
+        """Compare settings with those that are judged, in ``[settings.<page>]``.
+
+        Other profiles have other settings: there nothing is compared. Raises ValueError
+        for a name that the table does not have.
+        """
+        found = _changes(load_settings(self.post, self.part), given)
+        if self.profile == "book":
+            kept = {n: s for n, s in self.changed.items() if n not in given}
+            self.changed = kept | found
+        if self.changed:
+            display(HTML(wording.exploring(", ".join(self.changed.values()))))
+
+    def claimed(self) -> None:
+        """What post and paper claim, a line each; tests and thresholds in a fold."""
+        display(HTML(_claimed(self.claims.values())))
+
+    def predictions(self) -> None:
+        """The table of claims as written down before the run."""
+        display(HTML(_predictions(self.claims.values())))
+
+    def judge(self, name: str, estimate: Estimate) -> None:
+        """Compare an estimate with a claim's prediction; show and record it."""
+        claim = self._claim(name)
+        verdict = claim.prediction.verdict(estimate)
+        if self.changed or self.profile == "smoke":
+            verdict = "exploring" if self.changed else "not judged"
+        self.judged[name] = (verdict, estimate)
+        changed = ", ".join(self.changed.values())
+        display(HTML(wording.box(claim, verdict, estimate, changed)))
+        slug = name.lower()
+        self._record(slug, estimate.mean, _details(claim, verdict, estimate))
+        self.value(f"{slug}-low", estimate.low)
+        self.value(f"{slug}-high", estimate.high)
+
+    def check(self, name: str, values: object) -> None:
+        """Assert what cannot fail unless our code is wrong; a line says how exactly.
+
+        All ``values`` (a number, an array, a tensor) must lie where the prediction
+        says. Raises AssertionError if one does not, unless a setting was changed.
+        """
+        claim, (low, high) = self._claim(name), _range(name, values)
+        spanning = Estimate((low + high) / 2, low, high, 2)
+        passed = claim.prediction.verdict(spanning) == "holds"
+        found = wording.exactness(claim, low, high)
+        if not (passed or self.changed):
+            raise AssertionError(f"{name}: {claim.statement} {found}")
+        self.judged[name] = ("check", spanning)
+        display(HTML(wording.check_line(claim, found, passed)))
+        details = _stated(claim) | {"kind": "check", "exactly": found}
+        self._record(name.lower(), max(abs(low), abs(high)), details)
+
+    def verdicts(self) -> None:
+        """The table after the run; ValueError if a claim was never judged."""
+        missing = self.claims.keys() - self.judged.keys()
+        if missing:
+            raise ValueError(f"claims: never judged: {sorted(missing)}")
+        display(HTML(_verdicts(self.claims, self.judged)))
+
+    def other_seeds(self, seed: int) -> None:
+        """The recorded verdicts of the book profile under root seeds but ``seed``."""
+        runs = [run for run in _runs(self.page, "book") if run["seed"] != seed]
+        claims = [c.id for c in self.claims.values() if c.kind == "claim"]
+        display(HTML(_by_seed(runs, claims)))
+
+    def _claim(self, name: str) -> Claim:
+        if name not in self.claims:
+            raise ValueError(f"name: {name!r} is not one of {list(self.claims)}")
+        return self.claims[name]
+
+
+def _claimed(claims: Iterable[Claim]) -> str:
+    """What others claim, a line each, and the fold with everything."""
+    told = [claim for claim in claims if claim.author != "ours"]
+    lines = [
+        f"<li>{wording.statement(claim, link=True)} ({claim.author})</li>"
+        for claim in told
+    ]
+    summary = "Every claim of this page, its test and its threshold"
+    fold = f"<details><summary>{summary}</summary>{_predictions(claims)}</details>"
+    return (f'<ul class="claimed">{"".join(lines)}</ul>' if lines else "") + fold
+
+
+def _predictions(claims: Iterable[Claim]) -> str:
+    heads = ["Claim", "Whose", "Test", "Prediction"]
+    rows = [
+        [wording.statement(c), c.author, html.escape(c.test), wording.predicted(c)]
+        for c in claims
+    ]
+    return table_html(heads, rows)
+
+
+def _verdicts(
+    claims: Mapping[str, Claim], judged: Mapping[str, tuple[str, Estimate]]
+) -> str:
+    """A row a claim that was judged, and a sentence on the checks."""
+    checks = [name for name, (verdict, _) in judged.items() if verdict == "check"]
+    rows = []
+    for name, claim in claims.items():
+        verdict, estimate = judged[name]
+        if name in checks:
+            continue
+        measured = wording.effect(estimate, claim.unit, claim.of)
+        cells = [wording.statement(claim, link=True), claim.author]
+        cells += [wording.predicted(claim), wording.badge(verdict), measured]
+        rows.append(cells)
+    heads = ["Claim", "Whose", "Prediction", "Verdict", "Effect"]
+    links = [f'<a href="#{name.lower()}">{name}</a>' for name in checks]
+    passed = f"<p>Checks that passed: {', '.join(links)}.</p>" if links else ""
+    return table_html(heads, rows) + passed
+
+
+def _changes(judged: Mapping[str, object], given: Mapping[str, object]) -> dict:
+    """What to say of every setting that is not the judged one."""
+    unknown = sorted(given.keys() - judged.keys())
+    if unknown:
+        raise ValueError(f"settings: {unknown} are not among {sorted(judged)}")
+    return {
+        name: f"{name} from {judged[name]} to {_plain(value)}"
+        for name, value in given.items()
+        if _plain(value) != judged[name]
+    }
+
+
+def _stated(claim: Claim) -> dict[str, str]:
+    return {key: getattr(claim, key) for key in STATED} | {"slug": claim.id.lower()}
+
+
+def _details(claim: Claim, verdict: str, estimate: Estimate) -> dict:
+    return _stated(claim) | {
+        "kind": "verdict",
+        "prediction": str(claim.prediction),
+        "verdict": verdict,
+        "mean": estimate.mean,
+        "low": estimate.low,
+        "high": estimate.high,
+        "n": estimate.n,
+        "rows": [list(row) for row in estimate.rows],
+    }
+
+
+def _sentence(sentence: str, number: float) -> str:
+    """The sentence with the number in it, with a true minus sign."""
+    if not sentence:
+        return ""
+    said = sentence.format(number)
+    if said == sentence:
+        raise ValueError(f"sentence: {sentence!r} has no {{}} for the number")
+    return re.sub(r"(?<!\w)-(?=[\d.])", "−", said)
+
+
+def _range(name: str, values: object) -> tuple[float, float]:
+    """The least and the largest of one number or many; ValueError unless finite."""
+    values = values.detach().cpu() if hasattr(values, "detach") else values
+    found = np.asarray(values, dtype=float)
+    if not found.size or not np.isfinite(found).all():
+        raise ValueError(f"values: of {name} are {found.tolist()}, not finite numbers")
+    return float(found.min()), float(found.max())
+
+
+def _plain(value: object) -> object:
+    """A setting as TOML would hold it: lists for tuples and ranges."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple | range):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _runs(page: str, profile: str) -> list[dict]:
+    runs = load_records(DATA / "records" / f"{page}.json")
+    return [run for run in runs if run["profile"] == profile]
+
+
+def _by_seed(runs: Sequence[dict], names: Iterable[str]) -> str:
+    """A table of each claim's verdict in each run, empty where it had none."""
+    if not runs:
+        return "<p>No other root seed is recorded.</p>"
+    found = [{r.get("id"): r.get("verdict") for r in run["records"]} for run in runs]
+    rows = [
+        [name, *(wording.badge(v[name]) if v.get(name) else "" for v in found)]
+        for name in names
+    ]
+    heads = ("Claim", *(f"root seed {run['seed']}" for run in runs))
+    return table_html(heads, rows, "claims seeds")
+
+
+def _values(runs: Sequence[dict], stem: str) -> list[tuple[list[str], float]]:
+    """The parts of each recorded name behind ``stem``, and the value."""
+    return [
+        (record["name"].removeprefix(stem).split("/"), record["value"])
+        for run in runs
+        for record in run["records"]
+        if record["name"].startswith(stem)
+    ]
+
+
+def _spreads(
+    found: Sequence[tuple[Sequence[str], float]], heads: Sequence[str], across: str
+) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of a table with the values grouped by all parts but the seed."""
+    if across not in heads:
+        raise ValueError(f"across: {across!r} is not one of {tuple(heads)}")
+    groups: dict[tuple, dict[str, list[float]]] = {}
+    for (*parts, _), value in found:
+        if len(parts) != len(heads):
+            raise ValueError(f"heads: {tuple(heads)} do not name {parts} and a seed")
+        place = dict(zip(heads, parts, strict=True))
+        column = place.pop(across)
+        row = groups.setdefault(tuple(place.values()), {})
+        row.setdefault(column, []).append(value)
+    columns = list(dict.fromkeys(chain(*groups.values())))
+    names = [c if c[:1].isalpha() else f"{across} = {c}" for c in columns]
+    rows = [
+        [*place, *(_spread(row.get(column, [])) for column in columns)]
+        for place, row in groups.items()
+    ]
+    return [*(head for head in heads if head != across), *names], rows
+
+
+def _spread(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return "".join(f"{value:.4g}" for value in values).replace("-", "−")
+    e = interval(values)
+    half = (e.high - e.low) / 2
+    form = wording.digits(half)
+    return f"{e.mean:{form}} ± {half:{form}}".replace("-", "−")
