@@ -83,7 +83,7 @@ def fitted(
         rows = torch.randint(len(ids), (recipe.batch,), generator=source)
         return Examples(local[rows], labels[rows])
 
-    optimizer = torch.optim.Adam(bag.parameters(), lr=recipe.rate)
+    optimizer = torch.optim.Adam(bag.parameters(), lr=recipe.rate, fused=True)
     train(bag, batches, classification, optimizer, recipe.steps)
     whole = table.clone()
     whole[used] = bag.table.detach()
