@@ -1,94 +1,239 @@
-"""Sphinx extension: ``{ledger}`` gathers the verdicts of all executed chapters.
+"""Sphinx extension: what became of the claims, gathered from all executed pages.
 
-With the option ``:counts:`` it says in one line only how many there are of each kind.
+``{ledger}`` lists every claim, a section a post, with filters that need no script;
+``{tally}`` counts the claims in one paragraph; ``{posts}`` lists the eight posts, with
+links to those that are finished. The claims of posts and papers come first, ours apart,
+checks are not counted.
 """
 
+import html
 import json
+import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import ClassVar
 
 from docutils import nodes
-from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from blogcore import runner
 from blogcore.evidence import Estimate
+from blogcore.report import AUDIT
 from blogcore.wording import SYMBOLS, badge, effect
 
-HEAD = """
-:::{list-table}
-:class: ledger
-:header-rows: 1
-
-* - Claim
-  - Whose
-  - Verdict
-  - Effect"""
-ROW = """\
-* - <a href="{page}#{slug}">{id}</a> {statement}
-  - {author}
-  - {badge}
-  - {effect}"""
+VERBS = {
+    "holds": ("holds", "hold"),
+    "contradicted": ("is contradicted", "are contradicted"),
+    "undecided": ("is open", "are open"),
+    "not judged": ("was not judged", "were not judged"),
+}
+NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "All")
+FILTERS = {
+    "Whose claim": ("whose", ["all", "others", "ours"]),
+    "Verdict": ("verdict", ["any", "holds", "contradicted", "undecided"]),
+}
+WORDS = {"all": "everybody's", "others": "posts' and papers'"}
 
 
-def in_order(name: str) -> tuple[int, str]:
-    """C9 before C9a before C10."""
-    return int("".join(filter(str.isdigit, name)) or 0), name
+class Gathering(SphinxDirective):
+    """What the directives share: the posts, their pages and what the runs recorded."""
+
+    def posts(self) -> list[dict]:
+        """The eight posts, each with its pages and its claims and checks in order."""
+        root = Path(self.env.srcdir)
+        for name in ("_toc.yml", "data/posts.toml"):
+            self.env.note_dependency(str(root / name))
+        text = (root / "data" / "posts.toml").read_text(encoding="utf-8")
+        posts, pages = tomllib.loads(text)["post"], runner.chapters(root)
+        for post in posts:
+            own = [page for page in pages if page.removesuffix(AUDIT) == post["slug"]]
+            post["pages"] = own
+            post["records"] = sorted(
+                (record for page in own for record in self.records(page)), key=in_order
+            )
+        return posts
+
+    def records(self, page: str) -> list[dict]:
+        """The claims and checks that a page's run recorded, and the page's address."""
+        path = runner.executed_path(page, root=Path(self.env.srcdir))
+        self.env.note_dependency(str(path))
+        found = runner.ledger(json.loads(path.read_text(encoding="utf-8")))
+        uri = self.env.app.builder.get_relative_uri(
+            self.env.docname, f"chapters/{page}"
+        )
+        kinds = ("verdict", "check")
+        return [record | {"page": uri} for record in found if record["kind"] in kinds]
+
+    def inline(self, text: str) -> list[nodes.Node]:
+        """A claim's sentence, whose formulas are formulas."""
+        return self.parse_inline(text)[0]
 
 
-class Ledger(SphinxDirective):
+class Ledger(Gathering):
     """Every claim with its verdict, its effect and a link to where it was judged."""
 
-    option_spec: ClassVar = {"counts": directives.flag}
+    def run(self) -> list[nodes.Node]:
+        """The filters, and a section with a table for each finished post."""
+        sections = [self.section(post) for post in self.posts() if post["pages"]]
+        return [nodes.raw("", filters(), format="html"), *sections]
+
+    def section(self, post: dict) -> nodes.section:
+        """A post's claims as a table, its checks in a sentence."""
+        page = self.env.app.builder.get_relative_uri(
+            self.env.docname, f"chapters/{post['pages'][0]}"
+        )
+        title = nodes.title("", post["name"])
+        section = nodes.section("", title, ids=[f"ledger-{post['slug']}"])
+        link = nodes.reference("", post["question"], refuri=page, internal=True)
+        claims, checks = split(post["records"])
+        section += nodes.paragraph("", "", link)
+        section += table(
+            ["Claim", "Whose", "Verdict", "Effect"], [self.row(c) for c in claims]
+        )
+        if checks:
+            section += self.checks(checks)
+        return section
+
+    def row(self, claim: dict) -> nodes.row:
+        """A claim; its classes are what the filters look at."""
+        estimate = Estimate(*(claim[key] for key in ("mean", "low", "high", "n")))
+        measured = effect(estimate, claim["unit"], claim["of"])
+        if claim["quantity"]:
+            measured = f"{html.escape(claim['quantity'])}: {measured}"
+        whose = "ours" if claim["author"] == "ours" else "others"
+        return row(
+            [address(claim), nodes.Text(" "), *self.inline(claim["statement"])],
+            [nodes.Text(claim["author"])],
+            [nodes.raw("", badge(claim["verdict"]), format="html")],
+            [nodes.raw("", measured, format="html")],
+            classes=[f"whose-{whose}", f"is-{claim['verdict'].replace(' ', '-')}"],
+        )
+
+    def checks(self, checks: list[dict]) -> nodes.paragraph:
+        """The checks, which count nowhere, each with how exactly it holds."""
+        parts = [nodes.Text("Checks, which every run asserts and nobody counts: ")]
+        for place, check in enumerate(checks):
+            parts += [nodes.Text(", ")] if place else []
+            exactly = check["exactly"].rstrip(".").lower()
+            parts += [address(check), nodes.Text(f" ({exactly})")]
+        return nodes.paragraph("", "", *parts, nodes.Text("."), classes=["checks"])
+
+
+class Tally(Gathering):
+    """How many claims of posts and papers hold, how many of ours; how many posts."""
 
     def run(self) -> list[nodes.Node]:
-        """One line of counts, and a titled table for each chapter."""
-        root = Path(self.env.srcdir)
-        self.env.note_dependency(str(root / "_toc.yml"))
-        chapters = {slug: self.claims(slug, root) for slug in runner.chapters(root)}
-        text = tally([claim for claims in chapters.values() for claim in claims])
-        if "counts" not in self.options:
-            text += "".join(self.table(*chapter) for chapter in chapters.items())
-        return self.parse_text_to_nodes(text)
-
-    def claims(self, slug: str, root: Path) -> list[dict]:
-        """The verdicts that a chapter's run recorded."""
-        path = runner.executed_path(slug, root=root)
-        self.env.note_dependency(str(path))
-        records = runner.ledger(json.loads(path.read_text(encoding="utf-8")))
-        claims = [record for record in records if record["kind"] == "verdict"]
-        return sorted(claims, key=lambda claim: in_order(claim["id"]))
-
-    def table(self, slug: str, claims: list[dict]) -> str:
-        """A chapter's claims as Markdown, linked from this page to the chapter's."""
-        builder = self.env.app.builder
-        page = builder.get_relative_uri(self.env.docname, f"chapters/{slug}")
-        rows = [row(page, claim) for claim in claims]
-        title = f"\n\n:::{{rubric}} {{doc}}`/chapters/{slug}`\n:::\n"
-        return "\n".join([title, HEAD.strip(), *rows, ":::\n"])
+        """One paragraph."""
+        posts = self.posts()
+        claims = [c for post in posts for c in split(post["records"])[0]]
+        theirs = [c for c in claims if c["author"] != "ours"]
+        ours = [c for c in claims if c["author"] == "ours"]
+        done = sum(bool(post["pages"]) for post in posts)
+        text = (
+            f"{counted(theirs, 'claims of the posts and papers')} "
+            f"{counted(ours, 'claims of our own')} "
+            f"{NUMBERS[done]} of the eight posts {'is' if done == 1 else 'are'} "
+            "finished."
+        )
+        return [nodes.paragraph("", text, classes=["tally"])]
 
 
-def tally(claims: list[dict]) -> str:
-    """The number of claims, and how many there are of each verdict."""
+class Posts(Gathering):
+    """The eight posts with their questions and what became of others' claims."""
+
+    def run(self) -> list[nodes.Node]:
+        """A table, a row a post."""
+        heads = ["Chapter", "The question", "Difficulty", "Claims of post and paper"]
+        return [table(heads, [self.row(post) for post in self.posts()], "chapters")]
+
+    def row(self, post: dict) -> nodes.row:
+        """A post; its name is a link once it is finished."""
+        name: nodes.Node = nodes.Text(post["name"])
+        if post["pages"]:
+            uri = self.env.app.builder.get_relative_uri(
+                self.env.docname, f"chapters/{post['pages'][0]}"
+            )
+            name = nodes.reference("", post["name"], refuri=uri, internal=True)
+        theirs = [c for c in split(post["records"])[0] if c["author"] != "ours"]
+        found = Counter(claim["verdict"] for claim in theirs)
+        badges = " ".join(f"{badge(v)} {found[v]}" for v in SYMBOLS if found[v])
+        level = post["difficulty"]
+        dots = (
+            f'<span aria-label="{level} of 3">{"●" * level}{"○" * (3 - level)}</span>'
+        )
+        state = badges if post["pages"] else "in preparation"
+        return row(
+            [name],
+            [nodes.Text(post["question"])],
+            [nodes.raw("", dots, format="html")],
+            [nodes.raw("", state, format="html")],
+        )
+
+
+def in_order(record: dict) -> tuple[bool, int, str]:
+    """Posts and papers before ours; C9 before C9a before C10."""
+    name = record["id"]
+    number = int("".join(filter(str.isdigit, name)) or 0)
+    return record["author"] == "ours", number, name
+
+
+def split(records: list[dict]) -> tuple[list[dict], list[dict]]:
+    """Claims and checks."""
+    claims = [record for record in records if record["kind"] == "verdict"]
+    return claims, [record for record in records if record["kind"] == "check"]
+
+
+def counted(claims: list[dict], whose: str) -> str:
+    """“Of 39 claims of the posts and papers 24 hold, 11 are contradicted, 4 are open”.
+
+    Verdicts that did not occur are left out.
+    """
     found = Counter(claim["verdict"] for claim in claims)
-    kinds = [f"{badge(kind)} {found[kind]}" for kind in SYMBOLS if found[kind]]
-    return f"{len(claims)} claims: {', '.join(kinds)}."
+    parts = [
+        f"{found[kind]} {verbs[found[kind] > 1]}"
+        for kind, verbs in VERBS.items()
+        if found[kind]
+    ]
+    return f"Of {len(claims)} {whose} {', '.join(parts)}."
 
 
-def row(page: str, claim: dict) -> str:
-    """A claim as a row of the table; ``page`` is where it was judged."""
-    estimate = Estimate(*(claim[key] for key in ("mean", "low", "high", "n")))
-    return ROW.format(
-        page=page,
-        badge=badge(claim["verdict"]),
-        effect=effect(estimate, claim["unit"]),
-        **claim,
-    )
+def filters() -> str:
+    """Radio buttons; the style sheet hides the rows that do not fit."""
+    groups = ""
+    for legend, (name, values) in FILTERS.items():
+        buttons = "".join(
+            f'<label><input type="radio" name="{name}" id="{name}-{value}" '
+            f'autocomplete="off"{" checked" if value == values[0] else ""}> '
+            f"{WORDS.get(value, value)}</label>"
+            for value in values
+        )
+        groups += f"<fieldset><legend>{legend}</legend>{buttons}</fieldset>"
+    return f'<div class="ledger-filters">{groups}</div>'
+
+
+def address(record: dict) -> nodes.reference:
+    """A claim's number as a link to where it lives."""
+    uri = f"{record['page']}#{record['slug']}"
+    return nodes.reference("", record["id"], refuri=uri, internal=True)
+
+
+def table(heads: list[str], rows: list[nodes.row], kind: str = "ledger") -> nodes.table:
+    """A table of the given rows under their heads."""
+    group = nodes.tgroup("", cols=len(heads))
+    group += [nodes.colspec(colwidth=1) for _ in heads]
+    group += nodes.thead("", row(*([nodes.Text(head)] for head in heads)))
+    group += nodes.tbody("", *rows)
+    return nodes.table("", group, classes=[kind])
+
+
+def row(*cells: list[nodes.Node], classes: list[str] | None = None) -> nodes.row:
+    """A row of cells that each hold one paragraph."""
+    entries = [nodes.entry("", nodes.paragraph("", "", *cell)) for cell in cells]
+    return nodes.row("", *entries, classes=classes or [])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the directive."""
-    app.add_directive("ledger", Ledger)
+    """Register the directives."""
+    for name, directive in (("ledger", Ledger), ("tally", Tally), ("posts", Posts)):
+        app.add_directive(name, directive)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

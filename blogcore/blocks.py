@@ -14,13 +14,22 @@ from torch import nn
 
 from blogcore.checks import check_integer, check_number
 
+SHARED = {
+    "none": (),
+    "attention": ("attention",),
+    "feed_forward": ("feed_forward",),
+    "all": ("attention", "feed_forward"),
+}
+GELU = {"exact": "none", "tanh": "tanh"}  # and torch's words for the same
+
 
 @dataclass(frozen=True)
 class EncoderConfig:
     """The shape of an encoder; beyond the vocabulary, BERT-base is the default.
 
     ``inner`` is the width inside the feed-forward net, ``positions`` the longest text,
-    ``epsilon`` that of LayerNorm; ``segments`` = 0 leaves the segment table out.
+    ``epsilon`` that of LayerNorm; ``segments`` = 0 leaves the segment table out;
+    ``gelu`` is "exact", or "tanh" for the approximation that ALBERT was trained with.
     Source: Devlin et al. (2019); the field names follow the paper's words.
     """
 
@@ -33,6 +42,7 @@ class EncoderConfig:
     segments: int = 2
     dropout: float = 0.1
     epsilon: float = 1e-12
+    gelu: str = "exact"
 
     def __post_init__(self):
         for field in fields(self):
@@ -41,6 +51,8 @@ class EncoderConfig:
                 check_integer(field.name, getattr(self, field.name), least)
         check_number("dropout", self.dropout, 0, 1)
         check_number("epsilon", self.epsilon, 0)
+        if self.gelu not in GELU:
+            raise ValueError(f"gelu: {self.gelu!r} is not one of {list(GELU)}")
         if self.width % self.heads:
             raise ValueError(
                 f"width: {self.width} is no multiple of heads: {self.heads}"
@@ -64,14 +76,24 @@ class Attention(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x, memory=None, allowed=None):
+    def forward(
+        self,
+        x: torch.Tensor,
+        memory: torch.Tensor | None = None,
+        allowed: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         q, k, v = self._projected(x, memory, allowed)
         dropped = self.dropout.p if self.training else 0.0
         read = F.scaled_dot_product_attention(q, k, v, allowed, dropped)
         joined = read.transpose(1, 2).flatten(2)
         return self.norm(x + self.dropout(self.output(joined)))
 
-    def weights(self, x, memory=None, allowed=None) -> torch.Tensor:
+    def weights(
+        self,
+        x: torch.Tensor,
+        memory: torch.Tensor | None = None,
+        allowed: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """What query i gives to memory j: (B, heads, T, M), rows sum to 1 or 0."""
         q, k, _ = self._projected(x, memory, allowed)
         scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
@@ -96,19 +118,19 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """LN(x + W₂ GELU(W₁ x)), each token by itself: x (…, width) → (…, width).
 
-    GELU(z) = z Φ(z) with the exact normal distribution. Source: Hendrycks and Gimpel
-    (2016); BERT.
+    GELU(z) = z Φ(z), with the normal distribution's Φ unless the config says "tanh".
+    Source: Hendrycks and Gimpel (2016); BERT.
     """
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
         self.inner = nn.Linear(config.width, config.inner)
-        self.activation = nn.GELU()
+        self.activation = nn.GELU(GELU[config.gelu])
         self.output = nn.Linear(config.inner, config.width)
         self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         change = self.output(self.activation(self.inner(x)))
         return self.norm(x + self.dropout(change))
 
@@ -121,7 +143,12 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x, memory=None, allowed=None):
+    def forward(
+        self,
+        x: torch.Tensor,
+        memory: torch.Tensor | None = None,
+        allowed: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         return self.feed_forward(self.attention(x, memory, allowed))
 
 
@@ -136,7 +163,12 @@ class Deepened(nn.Module):
         super().__init__()
         self.block, self.net = block, net
 
-    def forward(self, x, memory=None, allowed=None):
+    def forward(
+        self,
+        x: torch.Tensor,
+        memory: torch.Tensor | None = None,
+        allowed: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         return self.block(x, self.net(x if memory is None else memory), allowed)
 
 
@@ -147,10 +179,38 @@ class Stack(nn.ModuleList):
     same block may stand in it several times.
     """
 
-    def forward(self, x, memory=None, allowed=None):
+    def forward(
+        self,
+        x: torch.Tensor,
+        memory: torch.Tensor | None = None,
+        allowed: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         for block in self:
             x = block(x, memory, allowed)
         return x
+
+
+def shared(config: EncoderConfig, what: str = "all", groups: int = 1) -> Stack:
+    """As many blocks as the config has layers, of which some parts are one object.
+
+    ``what`` the layers of a group share: "all" (one block, as in ALBERT), "attention",
+    "feed_forward", or "none". Layer i is of group ⌊i · groups / layers⌋. Raises
+    ValueError for another word, or groups that do not divide the layers. Source: Lan et
+    al. (2020), 3.1 and table 4.
+    """
+    if what not in SHARED:
+        raise ValueError(f"what: {what!r} is not one of {list(SHARED)}")
+    check_integer("groups", groups, 1)
+    if config.layers % groups:
+        raise ValueError(f"groups: {groups} do not divide {config.layers} layers")
+    blocks = [Block(config) for _ in range(config.layers)]
+    for layer, block in enumerate(blocks):
+        first = blocks[layer - layer % (config.layers // groups)]
+        for part in SHARED[what]:
+            setattr(block, part, getattr(first, part))
+        if what == "all":
+            blocks[layer] = first
+    return Stack(blocks)
 
 
 def not_self(length: int, device=None) -> torch.Tensor:

@@ -72,9 +72,10 @@ def normalized(counts: torch.Tensor) -> torch.Tensor:
 
     Raises ValueError for negative or non-finite counts, or if there are none.
     """
-    if not isinstance(counts, torch.Tensor) or counts.ndim < 2:
+    tensor = isinstance(counts, torch.Tensor)
+    if not tensor or counts.ndim < 2 or not counts.numel():
         raise ValueError(
-            f"counts: {_described(counts)} is no tensor (…, rows, columns)"
+            f"counts: {_described(counts)} is no tensor (…, rows, columns) with entries"
         )
     counts = counts.double()
     total = counts.sum((-2, -1), keepdim=True)

@@ -4,6 +4,7 @@ A hidden Markov model knows the best possible guess for every token, so a model'
 can be stated in nats above it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -124,6 +125,41 @@ def random_markov(
     )
 
 
+def ring_language(
+    stay: float, emission: torch.Tensor, generator: torch.Generator
+) -> HiddenMarkov:
+    """States in a ring: each stays with probability ``stay`` or goes to the next.
+
+    ``emission`` (S, V) is the table of a language like ``peaked``. In a ring what
+    surrounds a token tells its state well, so that much can be guessed.
+    """
+    check_number("stay", stay, 0, 1)
+    states = len(emission)
+    turn = torch.eye(states, dtype=torch.float64)
+    order = torch.randperm(states, generator=generator)
+    following = torch.empty(states, dtype=torch.int64)
+    following[order] = order.roll(-1)
+    start = torch.full((states,), 1 / states, dtype=torch.float64)
+    return HiddenMarkov(start, stay * turn + (1 - stay) * turn[following], emission)
+
+
+def peaked(states: int, shares: Sequence[float], floor: float = 1e-3) -> torch.Tensor:
+    """An emission table whose states have tokens of their own, with these shares.
+
+    Of S states and k shares: V = S k tokens, state s has the tokens s k … s k + k − 1.
+    Every token gets ``floor`` in every state, so that nothing is impossible.
+    """
+    check_integer("states", states, 1)
+    check_number("floor", floor, 0, 1)
+    table = torch.tensor(list(shares), dtype=torch.float64)
+    if not (len(table) and (table >= 0).all() and table.sum() > 0):
+        raise ValueError(
+            f"shares: {list(shares)} are not numbers ≥ 0 with a sum above 0"
+        )
+    own = torch.block_diag(*[(table / table.sum())[None]] * states)
+    return _scaled(own + floor)
+
+
 @dataclass(frozen=True, eq=False)
 class PseudoChinese:
     """Characters from a tagging model: the hidden states are parts of words.
@@ -162,26 +198,6 @@ def pseudo_chinese() -> PseudoChinese:
     tables = (model.start, model.transition, model.emission)
     language = HiddenMarkov(*(_scaled(torch.from_numpy(table)) for table in tables))
     return PseudoChinese(language, model.characters, model.states)
-
-
-def pointer_chase(
-    count: int, size: int, hops: int, generator: torch.Generator
-) -> torch.Tensor:
-    """Rows [s, π(0), …, π(size − 1), πᵏ(s)] with k = ``hops``: ids (N, size + 2).
-
-    π is one cycle through all places, so that πᵏ(s), with s alone known, is uniform
-    over the ``size`` − 1 others. In a uniform permutation it would be s itself with
-    probability d/size, where d counts the divisors of k.
-    """
-    check_integer("count", count, 1)
-    check_integer("size", size, 2)
-    check_integer("hops", hops, 1)
-    if hops >= size:
-        raise ValueError(f"hops: {hops} are not in 1 … {size - 1}: π has period {size}")
-    cycle = torch.rand(count, size, generator=generator).argsort(1)
-    pointers = torch.empty_like(cycle).scatter_(1, cycle, cycle.roll(-1, 1))
-    # The order is uniform, so its first place is a uniform s.
-    return torch.cat([cycle[:, :1], pointers, cycle[:, hops, None]], 1)
 
 
 def _evidence(language, ids, seen) -> torch.Tensor:

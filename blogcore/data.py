@@ -21,6 +21,7 @@ import torch
 
 from blogcore.checks import check_integer
 from blogcore.runtime import stream
+from blogcore.tokens import Texts
 
 DIGITS_SHA256 = "f6d9e39f37dc45d327f6db33428ee58970ccceabb2535a5c179de35886b70443"
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -31,9 +32,12 @@ CIFAR_FILES = {
 
 
 class Examples(NamedTuple):
-    """Inputs (…, N, features) and integer labels (…, N); … may be a member axis."""
+    """Inputs (…, N, features) and integer labels (…, N); … may be a member axis.
 
-    inputs: torch.Tensor
+    Inputs are a tensor, or ``Texts``; a row of labels may be one a token: (N, T).
+    """
+
+    inputs: torch.Tensor | Texts
     labels: torch.Tensor
 
     def to(self, device: torch.device) -> "Examples":
@@ -161,18 +165,21 @@ def full_batch(examples: Examples) -> Batches:
     return lambda step: examples
 
 
-def shuffled(examples: Examples, size: int, seeds: Sequence[int]) -> Batches:
+def shuffled(examples: Examples, size: int, seeds: int | Sequence[int]) -> Batches:
     """Minibatches of ``size`` without replacement, in an order of each member's own.
 
     The order of epoch e comes from ``stream(seed, "batches/e")``; what does not fill a
     batch is left out of that epoch. Examples (S, N, …), or (N, …) if the members share
-    them; batches (S, size, …). Raises ValueError unless 1 ≤ size ≤ N.
+    them; batches (S, size, …). A single number as seed is for one model without
+    member axis: batches (size, …). Raises ValueError unless 1 ≤ size ≤ N.
     """
-    count = examples.labels.shape[-1]
+    alone = isinstance(seeds, int)
+    seeds = [seeds] if alone else seeds
+    count = len(examples.labels) if alone else examples.labels.shape[-1]
     check_integer("size", size, 1)
     if size > count:
         raise ValueError(f"size: {size} exceeds {count}, the number of examples")
-    shared = examples.labels.ndim == 1
+    shared = alone or examples.labels.ndim == 1
     if not seeds or not (shared or len(seeds) == len(examples.labels)):
         raise ValueError(
             f"seeds: {list(seeds)} must be one a member of labels "
@@ -190,7 +197,7 @@ def shuffled(examples: Examples, size: int, seeds: Sequence[int]) -> Batches:
     def batch(step: int) -> Examples:
         first = step % per_epoch * size
         rows = order(step // per_epoch)[:, first : first + size]
-        where = (rows,) if shared else (members, rows)
+        where = rows[0] if alone else rows if shared else (members, rows)
         return Examples(examples.inputs[where], examples.labels[where])
 
     return batch

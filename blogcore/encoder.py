@@ -1,7 +1,8 @@
-"""Text encoders made of blocks: BERT, and T-TA, which predicts every token at once.
+"""Text encoders made of blocks: BERT, ALBERT, and T-TA, which predicts all at once.
 
 An encoder turns ids (B, T) into hidden vectors (B, T, width); its ``head`` turns those
-that are asked into predictions. BERT and T-TA hold the same parts and differ in wiring.
+that are asked into predictions. BERT and T-TA hold the same parts and differ in wiring;
+ALBERT is a BERT whose tables are narrow and whose blocks are one.
 """
 
 import copy
@@ -10,60 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from blogcore.blocks import Block, EncoderConfig, Stack, check_allowed, not_self
+from blogcore.blocks import (
+    GELU,
+    EncoderConfig,
+    Stack,
+    check_allowed,
+    not_self,
+    shared,
+)
 from blogcore.checks import check_integer
+from blogcore.embeddings import embedding_of
 
 SPREAD = 0.02  # of initial weights: BERT's initializer_range
-
-
-class Embedding(nn.Module):
-    """LN(E[id] + P[position] + S[segment]): ids (B, T) → (B, T, width).
-
-    Raises TypeError for ids that are no integers, ValueError for ids outside of the
-    vocabulary (on a GPU torch's own assertion: looking would make it wait), for texts
-    that are empty or longer than the positions, and for unfit segments.
-    """
-
-    def __init__(self, config: EncoderConfig):
-        super().__init__()
-        self.tokens = nn.Embedding(config.vocabulary, config.width)
-        self.positions = nn.Embedding(config.positions, config.width)
-        if config.segments:
-            self.segments = nn.Embedding(config.segments, config.width)
-        else:
-            self.segments = None
-        self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, ids, segments=None):
-        self._check(ids, segments)
-        return self.placed(self.tokens(ids), segments)
-
-    def placed(self, vectors: torch.Tensor, segments=None) -> torch.Tensor:
-        """LN(vectors + P + S) for vectors (B, T, width); segment 0 if None."""
-        total = vectors + self.positions.weight[: vectors.shape[1]]
-        if self.segments is not None:
-            first = self.segments.weight[0]
-            total = total + (first if segments is None else self.segments(segments))
-        return self.dropout(self.norm(total))
-
-    def _check(self, ids, segments) -> None:
-        _check_ids("ids", ids, self.tokens.num_embeddings)
-        longest = self.positions.num_embeddings
-        if ids.ndim != 2 or len(ids) == 0 or not 1 <= ids.shape[1] <= longest:
-            raise ValueError(
-                f"ids: shape {tuple(ids.shape)} is not (texts, length) with at least "
-                f"one text and a length of 1 … {longest}"
-            )
-        if segments is not None:
-            if self.segments is None:
-                raise ValueError("segments: given, but the config has segments = 0")
-            _check_ids("segments", segments, self.segments.num_embeddings)
-            if segments.shape != ids.shape:
-                raise ValueError(
-                    f"segments: shape {tuple(segments.shape)} is not that of ids, "
-                    f"{tuple(ids.shape)}"
-                )
 
 
 class MaskedLanguageHead(nn.Module):
@@ -77,11 +36,11 @@ class MaskedLanguageHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.width, tokens.embedding_dim)
         self.norm = nn.LayerNorm(tokens.embedding_dim, eps=config.epsilon)
-        self.activation = nn.GELU()
+        self.activation = nn.GELU(GELU[config.gelu])
         self.tokens = tokens
         self.bias = nn.Parameter(torch.zeros(tokens.num_embeddings))
 
-    def forward(self, hidden):
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         found = self.norm(self.activation(self.dense(hidden)))
         return F.linear(found, self.tokens.weight, self.bias)
 
@@ -93,8 +52,53 @@ class Pooler(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.width, config.width)
 
-    def forward(self, hidden):
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         return self.dense(hidden[:, 0]).tanh()
+
+
+class Classifier(nn.Module):
+    """Logits (B, classes) of whole texts: W · dropout(pooler(hidden)) + b.
+
+    ``encoder`` maps ids, valid, segments (B, T) to hidden vectors (B, T, width), and
+    ``pooler`` those to (B, width). Source: Devlin et al. (2019), 4.1.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, pooler: Pooler, classes: int, dropout: float = 0.1
+    ):
+        super().__init__()
+        self.encoder, self.pooler = encoder, pooler
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(pooler.dense.out_features, classes)
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        valid: torch.Tensor | None = None,
+        segments: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        hidden = self.encoder(ids, valid, segments)
+        return self.output(self.dropout(self.pooler(hidden)))
+
+
+class TokenClassifier(nn.Module):
+    """Logits (B, T, classes) of every token: W · dropout(hidden) + b."""
+
+    def __init__(
+        self, encoder: nn.Module, width: int, classes: int, dropout: float = 0.1
+    ):
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(width, classes)
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        valid: torch.Tensor | None = None,
+        segments: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        return self.output(self.dropout(self.encoder(ids, valid, segments)))
 
 
 class Bert(nn.Module):
@@ -109,7 +113,13 @@ class Bert(nn.Module):
         super().__init__()
         self.embedding, self.blocks, self.head = embedding, blocks, head
 
-    def forward(self, ids, valid=None, segments=None, allowed=None):
+    def forward(
+        self,
+        ids: torch.Tensor,
+        valid: torch.Tensor | None = None,
+        segments: torch.Tensor | None = None,
+        allowed: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         x = self.embedding(ids, segments)
         return self.blocks(x, None, _visible(ids, valid, allowed))
 
@@ -127,25 +137,35 @@ class TextAutoencoder(nn.Module):
         self.embedding, self.blocks, self.head = embedding, blocks, head
         self.start = start
 
-    def forward(self, ids, valid=None, segments=None, allowed=None):
+    def forward(
+        self,
+        ids: torch.Tensor,
+        valid: torch.Tensor | None = None,
+        segments: torch.Tensor | None = None,
+        allowed: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         memory = self.embedding(ids, segments)
         if allowed is None:
             allowed = not_self(ids.shape[1], ids.device)
         visible = _visible(ids, valid, allowed)
         return self.blocks(self.queries(ids, segments), memory, visible)
 
-    def queries(self, ids, segments=None) -> torch.Tensor:
+    def queries(
+        self, ids: torch.Tensor, segments: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The first queries, (B, T, width): of ids they take the shape alone."""
         tokens = self.embedding.tokens.weight
         q0 = torch.zeros_like(tokens[0]) if self.start is None else tokens[self.start]
         return self.embedding.placed(q0.expand(*ids.shape, -1), segments)
 
 
-def masked_language_bert(config: EncoderConfig) -> Bert:
+def masked_language_bert(
+    config: EncoderConfig, narrow: int | None = None, share: str = "none", groups=1
+) -> Bert:
     """BERT with its masked-language head, as torch initialises its parts."""
-    embedding = Embedding(config)
-    blocks = Stack(Block(config) for _ in range(config.layers))
-    return Bert(embedding, blocks, MaskedLanguageHead(config, embedding.tokens))
+    embedding = embedding_of(config, narrow)
+    head = MaskedLanguageHead(config, embedding.tokens)
+    return Bert(embedding, shared(config, share, groups), head)
 
 
 def bert(config: EncoderConfig, generator: torch.Generator) -> Bert:
@@ -157,6 +177,36 @@ def bert(config: EncoderConfig, generator: torch.Generator) -> Bert:
     with torch.device("meta"):  # torch's own initialisation would cost time and draws
         model = masked_language_bert(config)
     return initialise(model.to_empty(device="cpu"), generator)
+
+
+def albert(
+    config: EncoderConfig,
+    narrow: int,
+    generator: torch.Generator,
+    share: str = "all",
+    groups: int = 1,
+) -> Bert:
+    """ALBERT: one block, called once a layer, behind token vectors of width ``narrow``.
+
+    ``share`` and ``groups`` as in ``blocks.shared``. With 30,000 tokens, ``narrow`` 128
+    and a pooler as head ALBERT-base has 11,683,584 parameters. Raises ValueError for a
+    ``narrow`` that is not in 1 … width. Source: Lan et al. (2020).
+    """
+    if isinstance(narrow, int) and narrow > config.width:
+        raise ValueError(f"narrow: {narrow} exceeds width: {config.width}")
+    with torch.device("meta"):
+        model = masked_language_bert(config, narrow, share, groups)
+    return initialise(model.to_empty(device="cpu"), generator)
+
+
+def unshared(model: Bert) -> Bert:
+    """A copy of the model in which each layer has parameters of its own, equal so far.
+
+    It computes the same function until the first step. Source: Su (2020).
+    """
+    twin = copy.deepcopy(model)
+    twin.blocks = Stack(copy.deepcopy(block) for block in twin.blocks)
+    return twin
 
 
 def tta(
@@ -173,6 +223,31 @@ def tta(
             raise ValueError(f"start: {start} is not in 0 … {config.vocabulary - 1}")
     parts = bert(config, generator)
     return TextAutoencoder(parts.embedding, parts.blocks, parts.head, start)
+
+
+def classifier(
+    encoder: nn.Module, config: EncoderConfig, classes: int, generator: torch.Generator
+) -> Classifier:
+    """A classifier of texts on an encoder of this config; what is new is drawn.
+
+    The encoder is used as it is, with its weights, and trained along; its own head is
+    not used. Raises ValueError for fewer than two classes.
+    """
+    check_integer("classes", classes, 2)
+    whole = Classifier(encoder, Pooler(config), classes, config.dropout)
+    initialise(whole.pooler, generator)
+    initialise(whole.output, generator)
+    return whole
+
+
+def token_classifier(
+    encoder: nn.Module, config: EncoderConfig, classes: int, generator: torch.Generator
+) -> TokenClassifier:
+    """A classifier of tokens on an encoder of this config; see ``classifier``."""
+    check_integer("classes", classes, 2)
+    whole = TokenClassifier(encoder, config.width, classes, config.dropout)
+    initialise(whole.output, generator)
+    return whole
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> nn.Module:
@@ -228,14 +303,3 @@ def _visible(ids, valid, allowed):
         )
     keys = valid[:, None, None, :]
     return keys if allowed is None else keys & allowed
-
-
-def _check_ids(name: str, ids: torch.Tensor, count: int) -> None:
-    if not isinstance(ids, torch.Tensor) or ids.dtype not in (torch.int64, torch.int32):
-        kind = getattr(ids, "dtype", type(ids).__name__)
-        raise TypeError(f"{name}: {kind} is neither torch.int64 nor torch.int32")
-    if ids.numel() and ids.device.type == "cpu":
-        low, high = (extreme.item() for extreme in ids.aminmax())
-        if low < 0 or high >= count:
-            wrong = low if low < 0 else high
-            raise ValueError(f"{name}: {wrong} is not in 0 … {count - 1}")

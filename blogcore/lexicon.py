@@ -1,4 +1,4 @@
-"""What jieba brings: counts, document frequencies, an embedding, a tagger, a cutter.
+"""What jieba brings: words with counts and tags, an embedding, a tagger, a cutter.
 
 They are read from the files of the installed package, whose sha256 is checked: nothing
 is downloaded, and jieba itself is imported by ``segment`` alone.
@@ -9,6 +9,7 @@ import json
 import re
 import struct
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -24,9 +25,6 @@ from blogcore.checks import check_integer
 VERSION = "0.42.1"
 SHA256 = {
     "dict.txt": "7197c3211ddd98962b036cdf40324d1ea2bfaa12bd028e68faa70111a88e12a8",
-    "analyse/idf.txt": (
-        "501b70ec56c34d90f3f590f1918ca4b1bd617d5b46cd99bd6d17c7de6e4f80ed"
-    ),
     "lac_small/word.dic": (
         "0d21d1e11490c1f74b3dbb5d291213593dcf443dad742027551972f7ef0d9f25"
     ),
@@ -43,7 +41,6 @@ SHA256 = {
         "dd82a34938b4059be6026ffed621c3f7121013ae587038269ee8419bdaaada81"
     ),
 }
-DOCUMENTS = 1_088_899
 INITIAL_BOUND = 0.1
 FLOAT32 = 5
 
@@ -56,14 +53,15 @@ class Dictionary(NamedTuple):
     tags: tuple[str, ...]
 
 
-class DocumentFrequencies(NamedTuple):
-    """Words, and in how many of the ``DOCUMENTS`` each occurs: (words,) int64."""
+class TaggedWords(NamedTuple):
+    """Words, and the class of each, which is its part of speech: labels (N,)."""
 
-    words: tuple[str, ...]
-    df: torch.Tensor
+    words: list[str]
+    labels: torch.Tensor
+    classes: tuple[str, ...]
 
 
-class Embedding(NamedTuple):
+class CharacterVectors(NamedTuple):
     """Characters and their trained vectors (words, dimensions) float32."""
 
     words: tuple[str, ...]
@@ -103,19 +101,32 @@ def dictionary(least: int = 4) -> Dictionary:
     return Dictionary(words[:kept], torch.tensor(counts[:kept]), tags[:kept])
 
 
-def document_frequencies() -> DocumentFrequencies:
-    """In how many of 1,088,899 documents each of 270,132 words occurs, falling.
+def tagged_words(
+    classes: int = 12, shortest: int = 2, longest: int | None = 4
+) -> TaggedWords:
+    """jieba's entries of so many ideographs that have one of the most frequent tags.
 
-    df = 1,088,899 / exp(idf): the file's idf has 12 significant digits, each of which
-    follows from the integer df. It runs from 1 (34,108 words) to 449,520 (的).
-    248,553 of the words are in the dictionary too, counted from another corpus.
-    Raises RuntimeError for another jieba.
+    With the defaults 317,685 words, by falling count; with ``tagged_words(8, 4, None)``
+    85,323 phrases. Classes come in falling order of their size. Raises ValueError if
+    there are fewer tags, RuntimeError for another jieba.
     """
-    words, df = _document_frequencies()
-    return DocumentFrequencies(words, torch.tensor(df))
+    check_integer("classes", classes, 2)
+    check_integer("shortest", shortest, 1)
+    if longest is not None:
+        check_integer("longest", longest, shortest)
+    fits = re.compile(f"[\u4e00-\u9fff]{{{shortest},{longest or ''}}}").fullmatch
+    words, _, tags = dictionary(least=1)  # placeholder counts do not matter here
+    rows = [row for row in zip(words, tags, strict=True) if fits(row[0])]
+    sizes = Counter(tag for _, tag in rows)
+    if len(sizes) < classes:
+        raise ValueError(f"classes: {classes} exceed {len(sizes)}, the number of tags")
+    place = {tag: label for label, (tag, _) in enumerate(sizes.most_common(classes))}
+    rows = [(word, place[tag]) for word, tag in rows if tag in place]
+    labels = torch.tensor([label for _, label in rows])
+    return TaggedWords([word for word, _ in rows], labels, tuple(place))
 
 
-def embedding() -> Embedding:
+def embedding() -> CharacterVectors:
     """The trained character embedding of jieba's tagger: 16,033 × 128.
 
     The file holds 20,941 rows. Row 20,939 has no character; five stand for unknown
@@ -127,7 +138,7 @@ def embedding() -> Embedding:
     with a deep bi-GRU-CRF network.
     """
     words, vectors = _embedding()
-    return Embedding(words, torch.tensor(vectors))
+    return CharacterVectors(words, torch.tensor(vectors))
 
 
 def tagging_model() -> TaggingModel:
@@ -167,15 +178,6 @@ def _dictionary() -> tuple[tuple[str, ...], np.ndarray, tuple[str, ...]]:
     words, counts, tags = fields[::3], np.array(fields[1::3], np.int64), fields[2::3]
     order = np.argsort(-counts, kind="stable")
     return _at(order, words), counts[order], _at(order, tags)
-
-
-@lru_cache(maxsize=1)
-def _document_frequencies() -> tuple[tuple[str, ...], np.ndarray]:
-    fields = " ".join(_lines("analyse/idf.txt")).split(" ")
-    words, idf = fields[::2], np.array(fields[1::2], np.float64)
-    df = np.rint(DOCUMENTS / np.exp(idf)).astype(np.int64)
-    order = np.argsort(-df, kind="stable")
-    return _at(order, words), df[order]
 
 
 def _at(order: np.ndarray, texts: list[str]) -> tuple[str, ...]:

@@ -95,7 +95,12 @@ class FixedAttention(nn.Module):
         self.value, self.output = attention.value, attention.output
         self.norm, self.scores = attention.norm, nn.Parameter(scores)
 
-    def forward(self, x, memory=None, allowed=None):
+    def forward(
+        self,
+        x: torch.Tensor,
+        memory: torch.Tensor | None = None,
+        allowed: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         v = self.value(x).unflatten(-1, (len(self.scores), -1)).transpose(1, 2)
         read = (self.scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
         return self.norm(x + self.output(read))
@@ -118,6 +123,26 @@ def broadcaster(size: int, layers: int) -> Bert:
             content = at.kept(layer)[:-1]
         x = block(x)
     return model
+
+
+def pointer_chase(
+    count: int, size: int, hops: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Rows [s, π(0), …, π(size − 1), πᵏ(s)] with k = ``hops``: ids (N, size + 2).
+
+    π is one cycle through all places, so that πᵏ(s), with s alone known, is uniform
+    over the ``size`` − 1 others. In a uniform permutation it would be s itself with
+    probability d/size, where d counts the divisors of k.
+    """
+    check_integer("count", count, 1)
+    check_integer("size", size, 2)
+    check_integer("hops", hops, 1)
+    if hops >= size:
+        raise ValueError(f"hops: {hops} are not in 1 … {size - 1}: π has period {size}")
+    cycle = torch.rand(count, size, generator=generator).argsort(1)
+    pointers = torch.empty_like(cycle).scatter_(1, cycle, cycle.roll(-1, 1))
+    # The order is uniform, so its first place is a uniform s.
+    return torch.cat([cycle[:, :1], pointers, cycle[:, hops, None]], 1)
 
 
 def answers(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from blogcore.checks import check_number
 from blogcore.data import Batches, Examples
+from blogcore.tokens import Texts
 
 Parts = dict[str, torch.Tensor]
 Objective = Callable[[nn.Module, object], tuple[torch.Tensor, Parts]]
@@ -69,15 +70,27 @@ def example_losses(model: nn.Module, batch: Examples) -> torch.Tensor:
 
     Logits (…, N, classes), labels (…, N) or (N,) shared by all members → losses (…, N).
     """
-    return _cross_entropy(model(batch.inputs), batch.labels)
+    return _cross_entropy(predicted(model, batch.inputs), batch.labels)
 
 
 def classification(model: nn.Module, batch: Examples) -> tuple[torch.Tensor, Parts]:
     """Mean cross-entropy L over the batch; parts: loss (nats) and accuracy (0 … 1)."""
-    logits = model(batch.inputs)
+    logits = predicted(model, batch.inputs)
     loss = _cross_entropy(logits, batch.labels).mean(-1)
     hits = (logits.argmax(-1) == batch.labels).float().mean(-1)
     return loss, {"loss": loss.detach(), "accuracy": hits}
+
+
+def predicted(model: nn.Module, inputs: torch.Tensor | Texts) -> torch.Tensor:
+    """Logits: of a network its outputs, of an encoder what its ``head`` makes of them.
+
+    The model is called with a tensor, or with the ids, valid, segments of ``Texts``.
+    """
+    if isinstance(inputs, Texts):
+        outputs = model(inputs.ids, inputs.valid, inputs.segments)
+    else:
+        outputs = model(inputs)
+    return model.head(outputs) if hasattr(model, "head") else outputs
 
 
 def joint_softmax(model: nn.Module, joint: torch.Tensor) -> tuple[torch.Tensor, Parts]:

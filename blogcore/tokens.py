@@ -7,8 +7,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -16,6 +16,7 @@ from blogcore.checks import check_integer
 
 PAD, UNK, CLS, SEP, MASK = SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LONGEST_WORD = 100
+TEXTS = (torch.int64, torch.bool, torch.int64)  # ids, valid, segments
 IDEOGRAPHS = (
     (0x4E00, 0x9FFF),
     (0x3400, 0x4DBF),
@@ -28,11 +29,57 @@ IDEOGRAPHS = (
 )
 
 
-class Batch(NamedTuple):
-    """Ids (N, T), and which of them are text and not padding (N, T)."""
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """N texts as a model reads them: ``model(texts.ids, texts.valid, texts.segments)``.
+
+    ``ids`` (N, T) int64; ``valid`` (N, T) bool is False at padding; ``segments`` (N, T)
+    int64 says which sentence of a pair a token is in, or is None where all are in the
+    first. ``len(texts)`` is N; ``texts[rows]`` are those texts, for rows a slice, a
+    list, or a tensor. Raises TypeError or ValueError for tensors that do not fit.
+    """
 
     ids: torch.Tensor
     valid: torch.Tensor
+    segments: torch.Tensor | None = None
+
+    def __post_init__(self):
+        for name, kind in zip(("ids", "valid", "segments"), TEXTS, strict=True):
+            found = getattr(self, name)
+            if found is None and name == "segments":
+                continue
+            if not isinstance(found, torch.Tensor) or found.dtype != kind:
+                raise TypeError(f"{name}: {found!r} is no tensor of {kind}")
+            if found.shape != self.ids.shape or found.ndim < 2:
+                shapes = f"{tuple(found.shape)} is not (N, T), {tuple(self.ids.shape)}"
+                raise ValueError(f"{name}: shape {shapes} as ids")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, rows) -> "Texts":
+        if isinstance(rows, int):
+            raise TypeError(f"rows: {rows} is one text; [{rows}] is a list of one")
+        return self._each(lambda tensor: tensor[rows])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.ids.device
+
+    def to(self, device: torch.device) -> "Texts":
+        """The same texts on another device."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def trimmed(self) -> "Texts":
+        """The same texts without the last places, where all of them are padding."""
+        used = self.valid.flatten(0, -2).any(0).nonzero()
+        last = used.max().item() + 1 if len(used) else 1
+        return self._each(lambda tensor: tensor[..., :last])
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Texts":
+        tensors = (self.ids, self.valid, self.segments)
+        return Texts(*(None if t is None else change(t) for t in tensors))
 
 
 class Vocabulary:
@@ -70,10 +117,11 @@ class Vocabulary:
 def read_vocabulary(path: Path) -> Vocabulary:
     """The vocabulary of a ``vocab.txt``: UTF-8, one token a line.
 
-    Raises ValueError, naming the file, if it is not UTF-8 or no vocabulary.
+    A byte order mark, which some editors write first, is no part of it. Raises
+    ValueError, naming the file, if it is not UTF-8 or no vocabulary.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
         return Vocabulary(text.removesuffix("\n").split("\n"))
     except ValueError as error:
         raise ValueError(f"path: {path} is no vocabulary ({error})") from error
@@ -161,32 +209,66 @@ class BertTokenizer:
             found += self._known[word]
         return found
 
-    def encode(self, text: str, length: int | None = None) -> list[int]:
-        """Ids of [CLS] text [SEP]; a text too long for ``length`` ids loses its end."""
-        found = self.tokenize(text)
-        if length is not None:
-            check_integer("length", length, 2)
-            found = found[: length - 2]
-        return [self.vocabulary.ids[token] for token in [CLS, *found, SEP]]
+    def encode(
+        self, first: str, second: str | None = None, *, length: int | None = None
+    ) -> list[int]:
+        """Ids of [CLS] first [SEP], or of [CLS] first [SEP] second [SEP].
 
-    def batch(self, texts: Sequence[str], length: int | None = None) -> Batch:
-        """The texts encoded, and padded at the end to the longest of them: (N, T)."""
-        if isinstance(texts, str) or not len(texts):
-            raise ValueError(f"texts: {texts!r} is not a list of at least one text")
-        rows = [torch.tensor(self.encode(text, length)) for text in texts]
-        pad = self.vocabulary.ids[PAD]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, True, pad)
-        sizes = torch.tensor([len(row) for row in rows])
-        return Batch(ids, torch.arange(ids.shape[1]) < sizes[:, None])
+        What is too long for ``length`` ids loses its end; of a pair the longer one, and
+        then both, until they share the room by halves.
+        """
+        return self._joined(first, second, length)[0]
+
+    def batch(
+        self,
+        first: Sequence[str],
+        second: Sequence[str] | None = None,
+        *,
+        length: int | None = None,
+    ) -> Texts:
+        """The texts, or pairs of them, encoded: padded to the longest of them, (N, T).
+
+        A pair's second text and the [SEP] after it are of segment 1.
+        """
+        pairs = _paired(first, second)
+        rows, starts = zip(
+            *(self._joined(*pair, length) for pair in pairs), strict=True
+        )
+        ids = torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(row) for row in rows], True, self.vocabulary.ids[PAD]
+        )
+        sizes = torch.tensor([len(row) for row in rows])[:, None]
+        place = torch.arange(ids.shape[1])
+        valid = place < sizes
+        if second is None:
+            return Texts(ids, valid)
+        return Texts(
+            ids, valid, (valid & (place >= torch.tensor(starts)[:, None])).long()
+        )
+
+    def _joined(self, first, second, length) -> tuple[list[int], int]:
+        """The ids of a text or a pair, and where the second begins."""
+        texts = (first,) if second is None else (first, second)
+        parts = [self.tokenize(text) for text in texts]
+        if length is not None:
+            check_integer("length", length, 1 + len(parts))
+            _shorten(parts, length - 1 - len(parts))
+        tokens = [CLS]
+        for part in parts:
+            start = len(tokens)
+            tokens += [*part, SEP]
+        return [self.vocabulary.ids[token] for token in tokens], start
 
     def decode(self, ids: Sequence[int] | torch.Tensor) -> str:
         """A text to read: pieces joined, spaces between words, none around ideographs.
 
-        [PAD], [CLS] and [SEP] are left out. What cutting lost stays lost.
+        [PAD], [CLS] and [SEP] are left out. What cutting lost stays lost. Raises
+        ValueError for what is no list of ids of the vocabulary.
         """
         text = ""
-        for place in torch.as_tensor(ids, dtype=torch.int64).tolist():
-            if not 0 <= place < len(self.vocabulary):
+        for place in ids.tolist() if isinstance(ids, torch.Tensor) else ids:
+            check_integer("ids", place, 0)
+            if place >= len(self.vocabulary):
                 last = len(self.vocabulary) - 1
                 raise ValueError(f"ids: {place} is not in 0 … {last}")
             token = self.vocabulary.tokens[place]
@@ -198,6 +280,30 @@ class BertTokenizer:
             text += "" if inner or wide or closes or not text else " "
             text += token[2:] if inner else token
         return text
+
+
+def _paired(first, second) -> list[tuple[str, str | None]]:
+    for name, texts in (
+        ("first", first),
+        ("second", [""] if second is None else second),
+    ):
+        if isinstance(texts, str) or not isinstance(texts, Sequence) or not texts:
+            raise ValueError(f"{name}: {texts!r} is not a list of at least one text")
+    if second is not None and len(first) != len(second):
+        raise ValueError(f"second: {len(second)} texts for {len(first)} first ones")
+    return list(zip(first, second or [None] * len(first), strict=True))
+
+
+def _shorten(parts: list[list[str]], room: int) -> None:
+    """Cut a part or two at their ends: the shorter keeps at most half of the room.
+
+    An odd place goes to the longer, or to the second of two that are equally long.
+    """
+    if sum(map(len, parts)) > room:
+        *shorter, longer = sorted(parts, key=len)
+        for part in shorter:
+            del part[room // 2 :]
+        del longer[room - sum(map(len, shorter)) :]
 
 
 class _Table(dict):

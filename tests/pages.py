@@ -17,7 +17,18 @@ from blogcore import interactive, report, show, style
 ROOT = Path(__file__).parents[1]
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-PAGES = [TOC["root"], *(p["file"] for part in TOC["parts"] for p in part["chapters"])]
+
+
+def listed(entries: list[dict]) -> list[str]:
+    """The pages of a table of contents, each before its children."""
+    return [
+        name
+        for entry in entries
+        for name in [entry["file"], *listed(entry.get("sections", []))]
+    ]
+
+
+PAGES = [TOC["root"], *(n for part in TOC["parts"] for n in listed(part["chapters"]))]
 CHAPTERS = [name for name in PAGES if name.startswith("chapters/")]
 
 

@@ -1,7 +1,9 @@
 """Blocks are what their formulas say, and whatever is made of blocks is a block."""
 
+import ast
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -285,3 +287,19 @@ def test_wrong_calls_are_refused(call, words):
     with pytest.raises(ValueError) as error:
         call()
     assert words in str(error.value)
+
+
+def test_every_forward_says_what_it_takes_and_returns():
+    rooms = ("blocks", "embeddings", "encoder", "electra", "lookups", "wordvec")
+    folder = Path(__file__).parents[1] / "blogcore"
+    found = [
+        (path.stem, node)
+        for path in (folder / f"{room}.py" for room in rooms)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name == "forward"
+    ]
+    assert len(found) > 14
+    for room, node in found:
+        takes = [*node.args.args[1:], *node.args.kwonlyargs]
+        assert all(argument.annotation for argument in takes), (room, node.lineno)
+        assert node.returns, (room, node.lineno)

@@ -273,6 +273,8 @@ WRONG = [
     (lambda: normalized(torch.tensor([[1.0, INF]])), "counts: 1 … inf"),
     (lambda: normalized(torch.ones(3)), "counts: torch.float32 of shape (3,)"),
     (lambda: normalized([[1]]), "counts: [[1]]"),
+    (lambda: normalized(torch.ones(0, 3)), "shape (0, 3) is no tensor (…, rows, col"),
+    (lambda: normalized(torch.ones(2, 3, 0)), "shape (2, 3, 0) is no tensor"),
     (lambda: sample_counts(HALF, 0, DICE), "pairs: 0 "),
     (lambda: sample_counts(HALF, 1e6, DICE), "pairs: 1000000.0 "),
     (lambda: sample_counts(HALF, 2**53 + 1, DICE), "pairs: 9007199254740993 "),

@@ -10,9 +10,10 @@ import torch
 from blogcore.corpus import (
     HiddenMarkov,
     Sequences,
-    pointer_chase,
+    peaked,
     pseudo_chinese,
     random_markov,
+    ring_language,
 )
 from blogcore.runtime import stream
 
@@ -269,13 +270,14 @@ def table(*rows):
             r"seen: torch.bool of shape \(4,\)",
         ),
         (lambda: random_markov(0, 3, stream(0, "x")), "states: 0"),
+        (lambda: ring_language(1.1, peaked(2, (1,)), stream(0, "x")), "stay: 1.1"),
+        (lambda: peaked(0, (1,)), "states: 0"),
+        (lambda: peaked(2, ()), r"shares: \[\]"),
+        (lambda: peaked(2, (1, -1)), r"shares: \[1, -1\]"),
+        (lambda: peaked(2, (1,), 2.0), "floor: 2.0"),
         (lambda: random_markov(3, 0, stream(0, "x")), "vocabulary: 0"),
         (lambda: random_markov(3, 3, stream(0, "x"), 0.0), "transition: 0.0"),
         (lambda: random_markov(3, 3, stream(0, "x"), 1, math.nan), "emission: nan"),
-        (lambda: pointer_chase(0, 8, 1, stream(0, "x")), "count: 0"),
-        (lambda: pointer_chase(1, 1, 1, stream(0, "x")), "size: 1"),
-        (lambda: pointer_chase(1, 8, 0, stream(0, "x")), "hops: 0"),
-        (lambda: pointer_chase(1, 8, 8, stream(0, "x")), "hops: 8 are not in 1 … 7"),
     ],
 )
 def test_wrong_calls_are_named(call, message):
@@ -283,27 +285,26 @@ def test_wrong_calls_are_named(call, message):
         call()
 
 
-@pytest.mark.parametrize(("size", "hops"), [(8, 1), (8, 2), (8, 6), (5, 4), (2, 1)])
-def test_pointers_lead_where_the_target_says(size, hops):
-    ids = pointer_chase(4000, size, hops, stream(0, "chase"))
-    assert (ids.shape, ids.dtype) == ((4000, size + 2), torch.int64)
-    start, pointers, target = ids[:, :1], ids[:, 1:-1], ids[:, -1]
-    here, visited = start, []
-    for hop in range(size):
-        visited.append(here)
-        here = pointers.gather(1, here)
-        if hop + 1 == hops:
-            assert torch.equal(here[:, 0], target)
-    assert torch.equal(here, start), "one cycle through all places"
-    every = torch.arange(size).expand(4000, -1)
-    assert torch.equal(torch.cat(visited, 1).sort(1).values, every)
-    counts = torch.zeros(size, size).index_put_(
-        (start[:, 0], target), torch.tensor(1.0), True
-    )
-    assert (counts.diag() == 0).all()
-    expected = 4000 / size / (size - 1)
-    others = counts[~torch.eye(size, dtype=torch.bool)]
-    assert (others - expected).abs().max() < 5 * expected**0.5
+def test_a_ring_goes_round_and_its_tokens_are_peaked():
+    table = peaked(3, (3, 1), floor=0.0)
+    own = [[0.75, 0.25, 0, 0, 0, 0], [0, 0, 0.75, 0.25, 0, 0], [0] * 4 + [0.75, 0.25]]
+    assert torch.equal(table, torch.tensor(own, dtype=torch.float64))
+    language = ring_language(0.9, peaked(3, (3, 1), 0.1), stream(0, "ring"))
+    assert torch.allclose(language.emission[0], (table[0] + 0.1) / 1.6, atol=1e-15)
+    assert (language.transition.diag() == 0.9).all()
+    state, seen = 0, []
+    for _ in range(3):
+        seen.append(state)
+        away = language.transition[state].clone()
+        away[state] = 0
+        assert abs(away.max() - 0.1) < 1e-12
+        state = away.argmax().item()
+    assert (sorted(seen), state) == ([0, 1, 2], 0)  # one circle through all states
+    drawn = {
+        tuple(ring_language(0.5, peaked(6, (1,)), stream(s, "ring")).transition[0])
+        for s in range(20)
+    }
+    assert len(drawn) > 1
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from test_blocks import check_close, layer_norm, shaken, vectors
 from torch import nn
 
 from blogcore.blocks import (
-    Block,
+    SHARED,
     Deepened,
     EncoderConfig,
     FeedForward,
@@ -18,15 +18,15 @@ from blogcore.blocks import (
     not_self,
 )
 from blogcore.checkpoint import load_tree, save_tree
+from blogcore.embeddings import Embedding, Factorised
 from blogcore.encoder import (
     Bert,
-    Embedding,
-    MaskedLanguageHead,
     Pooler,
     TextAutoencoder,
+    albert,
     bert,
-    initialise,
     tta,
+    unshared,
 )
 from blogcore.runtime import stream
 
@@ -353,26 +353,99 @@ def test_the_pooler_reads_the_first_position():
     check_close(pooler(hidden), expected)
 
 
-class Factorised(nn.Module):
-    """ALBERT's embedding: narrow tables, then one product to the blocks' width."""
+class TestSharing:
+    """One block several times; narrow tables; and what stops sharing."""
 
-    def __init__(self, table: Embedding, width: int):
-        super().__init__()
-        self.table, self.up = table, nn.Linear(table.tokens.embedding_dim, width)
+    config = replace(CONFIG, layers=4)
 
-    def forward(self, ids, segments=None):
-        return self.up(self.table(ids, segments))
+    def model(self, narrow=4, share="all", groups=1) -> Bert:
+        made = albert(self.config, narrow, stream(0, "init"), share, groups)
+        return shaken(made)
 
+    def test_embeddings_are_factorised(self):
+        narrow = shaken(Embedding(replace(CONFIG, width=4)))
+        factorised = Factorised(narrow, 8).double()
+        ids, segments = sentences(), torch.ones(3, T, dtype=torch.int64)
+        expected = narrow(ids, segments) @ factorised.up.weight.T + factorised.up.bias
+        check_close(factorised(ids, segments), expected)
+        vectors_ = narrow.tokens(ids)
+        check_close(factorised.placed(vectors_, segments), expected)
+        assert factorised.tokens is narrow.tokens
 
-def test_embeddings_may_be_factorised_by_composition():
-    table = Embedding(replace(CONFIG, width=4))
-    head = MaskedLanguageHead(CONFIG, table.tokens)
-    blocks = Stack([Block(CONFIG)] * 3)
-    model = initialise(Bert(Factorised(table, 8), blocks, head), stream(0, "init"))
-    logits = model.head(model(sentences()))
-    assert logits.shape == (3, T, V)
-    logits.logsumexp(-1).sum().backward()
-    assert (table.tokens.weight.grad != 0).all()
+    def test_the_head_is_tied_to_the_narrow_table(self):
+        model = self.model()
+        assert model.head.tokens is model.embedding.narrow.tokens
+        logits = model.head(model(sentences()))
+        assert logits.shape == (3, T, V)
+        logits.logsumexp(-1).sum().backward()
+        assert (model.embedding.tokens.weight.grad != 0).all()
+
+    def test_a_model_of_full_width_is_not_factorised(self):
+        assert isinstance(self.model(8).embedding, Embedding)
+        assert torch.equal(
+            self.model(8, "none")(sentences()),
+            shaken(bert(self.config, stream(0, "init")))(sentences()),
+        )
+
+    def test_one_block_is_called_once_a_layer(self):
+        model, ids = self.model(), sentences()
+        assert len({id(block) for block in model.blocks}) == 1
+        x = model.embedding(ids)
+        for _ in range(4):
+            x = model.blocks[0](x)
+        assert torch.equal(model(ids), x)
+
+    @pytest.mark.parametrize("groups", [1, 2, 4])
+    @pytest.mark.parametrize("share", SHARED)
+    def test_what_is_shared_within_a_group(self, share, groups):
+        blocks = self.model(share=share, groups=groups).blocks
+        for part in ("attention", "feed_forward"):
+            owners = [id(getattr(block, part)) for block in blocks]
+            shares = part in SHARED[share]
+            expected = groups if shares else 4
+            assert len(set(owners)) == expected
+            group = [0, 1, 2, 3] if not shares else [i * groups // 4 for i in range(4)]
+            assert [owners.index(o) for o in owners] == [group.index(g) for g in group]
+
+    @pytest.mark.parametrize("share", ["all", "attention", "feed_forward"])
+    def test_unshared_is_the_same_function_with_own_parameters(self, share):
+        model, ids = self.model(share=share), sentences()
+        twin = unshared(model)
+        check_close(twin(ids), model(ids))
+        check_close(twin.head(twin(ids)), model.head(model(ids)))
+        assert twin.head.tokens is twin.embedding.tokens
+        own = {id(p) for p in twin.parameters()}
+        assert not own & {id(p) for p in model.parameters()}
+        block = sum(p.numel() for p in twin.blocks[0].parameters())
+        assert sum(p.numel() for p in twin.blocks.parameters()) == 4 * block
+
+    def test_a_shared_slope_is_the_sum_of_the_layers_slopes(self):
+        model = self.model()
+        twin = unshared(model)
+        for each in (model, twin):
+            each(sentences()).square().sum().backward()
+        for name, parameter in model.blocks[0].named_parameters():
+            own = [block.get_parameter(name).grad for block in twin.blocks]
+            check_close(parameter.grad, sum(own), 1e-10)
+
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"narrow": 0}, "narrow: 0"),
+            ({"narrow": 9}, "narrow: 9 exceeds width: 8"),
+            ({"share": "some"}, "what: 'some' is not one of ['none', 'attention'"),
+            ({"groups": 3}, "groups: 3 do not divide 4 layers"),
+            ({"groups": 0}, "groups: 0"),
+        ],
+    )
+    def test_what_does_not_fit_is_named(self, settings, words):
+        with pytest.raises(ValueError) as caught:
+            self.model(**settings)
+        assert words in str(caught.value)
+
+    def test_an_unknown_gelu_is_named(self):
+        with pytest.raises(ValueError, match="gelu: 'erf' is not one of"):
+            replace(CONFIG, gelu="erf")
 
 
 MODEL = autoencoder()

@@ -11,31 +11,52 @@ from test_blocks import check_close, shaken, vectors
 from torch import nn
 from transformers import (
     AlbertConfig,
+    AlbertForMaskedLM,
     AlbertModel,
     BertConfig,
     BertForMaskedLM,
+    BertForSequenceClassification,
+    BertForTokenClassification,
     BertModel,
+    ElectraConfig,
+    ElectraForMaskedLM,
+    ElectraForPreTraining,
 )
 
-from blogcore.blocks import Attention, Block, EncoderConfig, Stack, not_self
+from blogcore.blocks import Attention, Block, EncoderConfig, not_self, shared
+from blogcore.electra import Corrupted, DetectionHead, replaced_token_detection
+from blogcore.embeddings import Embedding, from_table
 from blogcore.encoder import (
     Bert,
-    Embedding,
+    Classifier,
+    MaskedLanguageHead,
     Pooler,
+    TokenClassifier,
     masked_language_bert,
     tta,
 )
-from blogcore.pretrained import load_bert
+from blogcore.pretrained import load_albert, load_bert, load_electra
 from blogcore.runtime import stream
 
 ATOL = {torch.float32: 1e-5, torch.float64: 1e-12}
-KINDS = {"BertModel": BertModel, "BertForMaskedLM": BertForMaskedLM}
+KINDS = {
+    "BertModel": BertModel,
+    "BertForMaskedLM": BertForMaskedLM,
+    "texts": BertForSequenceClassification,
+    "tokens": BertForTokenClassification,
+    "albert": AlbertForMaskedLM,
+    "albert alone": AlbertModel,
+    "detection": ElectraForPreTraining,
+    "filling": ElectraForMaskedLM,
+}
+CONFIGS = {"albert": AlbertConfig, "albert alone": AlbertConfig}
+CONFIGS |= {"detection": ElectraConfig, "filling": ElectraConfig}
 V, T = 97, 16
 
 
 def theirs(kind, dtype, heads=4, **settings):
     """A random model of transformers with every bias and norm off its default."""
-    config = BertConfig(
+    config = CONFIGS.get(kind, BertConfig)(
         vocab_size=V,
         hidden_size=32,
         num_hidden_layers=3,
@@ -66,7 +87,7 @@ def texts(length=T, count=6):
 
 
 @pytest.mark.parametrize("dtype", ATOL, ids=["float32", "float64"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["BertModel", "BertForMaskedLM"])
 @pytest.mark.parametrize("length", [1, T])
 @pytest.mark.parametrize("heads", [1, 4])
 def test_a_loaded_bert_computes_what_transformers_computes(
@@ -120,6 +141,24 @@ def test_loss_and_gradients_are_those_of_transformers(tmp_path):
         check_close(own.weight.grad, slope)
 
 
+@pytest.mark.parametrize("dtype", ATOL, ids=["float32", "float64"])
+@pytest.mark.parametrize("kind", ["texts", "tokens"])
+def test_classifiers_are_those_of_transformers(kind, dtype, tmp_path):
+    model = theirs(kind, dtype, num_labels=5)
+    model.bert.save_pretrained(tmp_path)
+    encoder = load_bert(tmp_path, () if kind == "texts" else ("pooler.",))
+    if kind == "texts":
+        ours = Classifier(encoder, encoder.head, 5)
+    else:
+        ours = TokenClassifier(encoder, 32, 5)
+    ours.to(dtype).output.load_state_dict(model.classifier.state_dict())
+    ids, segments, valid = texts()
+    with torch.no_grad():
+        expected = model(ids, valid.long(), segments).logits
+        found = ours.eval()(ids, valid, segments)
+    check_close(found, expected, ATOL[dtype])
+
+
 def count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -137,21 +176,142 @@ def test_bert_base_has_as_many_parameters_as_transformers_gives_it(vocabulary):
     assert (count(pooled), count(ours)) == known[vocabulary]
 
 
-def test_albert_base_is_one_block_twelve_times_behind_a_narrow_embedding():
-    config = EncoderConfig(30_000)
+ALBERTS = {  # heads, layers, width: parameters as published, with E = 128
+    (12, 12, 768): 11_683_584,
+    (16, 24, 1024): 17_683_968,
+    (16, 24, 2048): 58_724_864,
+    (64, 12, 4096): 222_595_584,
+}
+
+
+@pytest.mark.parametrize(("heads", "layers", "width"), ALBERTS)
+def test_alberts_have_as_many_parameters_as_published(heads, layers, width):
+    config = EncoderConfig(30_000, width, heads, layers, 4 * width)
     wide = AlbertConfig(
         vocab_size=30_000,
-        hidden_size=768,
-        num_attention_heads=12,
-        intermediate_size=3072,
+        hidden_size=width,
+        num_attention_heads=heads,
+        num_hidden_layers=layers,
+        intermediate_size=4 * width,
     )
     with torch.device("meta"):
-        narrow = Embedding(replace(config, width=128, heads=1))
-        embedding = nn.Sequential(narrow, nn.Linear(128, 768))
-        blocks = Stack([Block(config)] * 12)
-        ours, model = Bert(embedding, blocks, Pooler(config)), AlbertModel(wide)
-    assert len(blocks) == 12
-    assert count(ours) == count(model) == 11_683_584
+        ours, model = masked_language_bert(config, 128, "all"), AlbertModel(wide)
+        pooled = Bert(ours.embedding, ours.blocks, Pooler(config))
+        language = AlbertForMaskedLM(wide)
+    assert count(pooled) == count(model) == ALBERTS[heads, layers, width]
+    assert count(ours) == count(language)
+
+
+# Lan et al. (2020), table 4: millions of parameters of ALBERT-base, by what is shared.
+@pytest.mark.parametrize(
+    ("narrow", "share", "millions"),
+    [
+        (768, "all", 31),
+        (768, "attention", 83),
+        (768, "feed_forward", 57),
+        (768, "none", 108),
+        (128, "all", 12),
+        (128, "attention", 64),
+        (128, "feed_forward", 38),
+        (128, "none", 89),
+    ],
+)
+def test_sharing_parts_gives_the_published_sizes(narrow, share, millions):
+    config = EncoderConfig(30_000)
+    with torch.device("meta"):
+        model = masked_language_bert(config, narrow, share)
+        pooled = Bert(model.embedding, model.blocks, Pooler(config))
+    assert abs(count(pooled) / 1e6 - millions) < 1.1
+
+
+@pytest.mark.parametrize("dtype", ATOL, ids=["float32", "float64"])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_albert_computes_what_transformers_computes(dtype, groups, tmp_path):
+    settings = {"embedding_size": 8, "num_hidden_groups": groups}
+    model = theirs("albert", dtype, **settings)
+    model.save_pretrained(tmp_path)
+    ours = load_albert(tmp_path)
+    assert len({id(block) for block in ours.blocks}) == groups
+    ids, segments, valid = texts()
+    with torch.no_grad():
+        expected = model(ids, valid.long(), segments).logits
+        check_close(ours.head(ours(ids, valid, segments)), expected, ATOL[dtype])
+    model = theirs("albert alone", dtype, **settings)
+    model.save_pretrained(tmp_path / "alone")
+    bare = load_albert(tmp_path / "alone")
+    assert isinstance(bare.head, Pooler)
+    with torch.no_grad():
+        expected = model(ids, valid.long(), segments)
+        hidden = bare(ids, valid, segments)
+    check_close(hidden, expected.last_hidden_state, ATOL[dtype])
+    check_close(bare.head(hidden), expected.pooler_output, ATOL[dtype])
+
+
+@pytest.mark.parametrize("dtype", ATOL, ids=["float32", "float64"])
+@pytest.mark.parametrize("narrow", [8, 32, 40])
+@pytest.mark.parametrize("kind", ["detection", "filling"])
+def test_electra_computes_what_transformers_computes(kind, narrow, dtype, tmp_path):
+    model = theirs(kind, dtype, embedding_size=narrow)
+    model.save_pretrained(tmp_path)
+    ours = load_electra(tmp_path)
+    ids, segments, valid = texts()
+    with torch.no_grad():
+        expected = model(ids, valid.long(), segments).logits
+        check_close(ours.head(ours(ids, valid, segments)), expected, ATOL[dtype])
+
+
+def test_replaced_token_detection_is_transformers_loss(tmp_path):
+    model = theirs("detection", torch.float32, embedding_size=8)
+    model.save_pretrained(tmp_path)
+    ours = load_electra(tmp_path)
+    ids, _, valid = texts()
+    changed = torch.rand(ids.shape, generator=stream(0, "changed")) < 0.3
+    expected = model(ids, valid.long(), labels=changed.long()).loss
+    batch = Corrupted(ids, valid, changed, changed)
+    check_close(replaced_token_detection()(ours, batch)[0], expected, 1e-6)
+
+
+ELECTRAS = {  # narrow; width, heads, inner of both players: parameters of each
+    "small": (128, (256, 4, 1024), (64, 1, 256), 13_549_057, 4_620_026),
+    "base": (768, (768, 12, 3072), (256, 4, 1024), 109_483_009, 33_740_602),
+}
+
+
+@pytest.mark.parametrize("size", ELECTRAS)
+def test_electras_have_as_many_parameters_as_published(size):
+    narrow, wide, small, detects, fills = ELECTRAS[size]
+    configs = [
+        EncoderConfig(30_522, width, heads, 12, inner)
+        for width, heads, inner in (wide, small)
+    ]
+    with torch.device("meta"):
+        table = Embedding(replace(configs[0], width=narrow, heads=1))
+        made = [
+            Bert(from_table(table, config.width), shared(config, "none"), head)
+            for config, head in zip(
+                configs,
+                (
+                    DetectionHead(configs[0]),
+                    MaskedLanguageHead(configs[1], table.tokens),
+                ),
+                strict=True,
+            )
+        ]
+        references = [
+            kind(
+                ElectraConfig(
+                    embedding_size=narrow,
+                    hidden_size=shape[0],
+                    num_attention_heads=shape[1],
+                    intermediate_size=shape[2],
+                )
+            )
+            for kind, shape in ((KINDS["detection"], wide), (KINDS["filling"], small))
+        ]
+    assert [count(model) for model in made] == [detects, fills]
+    assert [count(model) for model in references] == [detects, fills]
+    both = nn.ModuleList(made)  # what is shared counts once
+    assert count(both) == detects + fills - count(table)
 
 
 def torchs_attention(attention: Attention) -> nn.MultiheadAttention:

@@ -17,14 +17,14 @@ import torch
 from blogcore import lexicon
 from blogcore.lexicon import (
     dictionary,
-    document_frequencies,
     embedding,
     segment,
+    tagged_words,
     tagging_model,
 )
 
 JIEBA = Path(jieba.__file__).parent
-CACHED = ("_dictionary", "_document_frequencies", "_embedding", "_cutter")
+CACHED = ("_dictionary", "_embedding", "_cutter")
 
 
 def forget():
@@ -77,29 +77,31 @@ def test_the_cut_drops_the_placeholders_and_nothing_else():
 
 
 def test_a_result_can_be_altered_without_altering_the_next():
-    for read in (dictionary, document_frequencies, embedding):
+    for read in (dictionary, embedding):
         read()[1].zero_()
         assert read()[1][0].any()
 
 
-def test_document_frequencies_give_back_every_digit_of_the_file():
-    lines, (words, df) = lines_of("analyse/idf.txt"), document_frequencies()
-    assert len(lines) == len(words) == len(df) == 270_132
-    written = [
-        f"{word} {math.log(lexicon.DOCUMENTS / count):.12g}"
-        for word, count in zip(words, df.tolist(), strict=True)
-    ]
-    # A stable sort by falling df: ties stay in the order of the file.
-    lines.sort(key=lambda line: float(line.split(" ")[1]))
-    assert written == lines
+def test_jiebas_words_make_a_task_of_known_size():
+    found = tagged_words()
+    assert len(found.words) == len(set(found.words)) == len(found.labels) == 317_685
+    assert " ".join(found.classes) == "n nr v i l ns m nz nrt a vn z"
+    sizes = torch.bincount(found.labels)
+    assert (sizes.sort(descending=True).values == sizes).all()
+    assert sizes[0] == 115_922
+    assert round(sizes[0].item() / 317_685, 3) == 0.365
+    assert {len(word) for word in found.words} == {2, 3, 4}
+    tag = dict(zip(found.words, found.labels.tolist(), strict=True))
+    assert found.classes[tag["苹果"]] == "n"
+    assert found.classes[tag["北京"]] == "ns"
 
 
-def test_document_frequencies_fall_from_the_most_common_to_one():
-    words, df = document_frequencies()
-    assert (df.dtype, words[0], df[0], df[-1]) == (torch.int64, "的", 449_520, 1)
-    assert (df.diff() <= 0).all()
-    assert (df == 1).sum() == 34_108
-    assert len({*words} & {*dictionary(1).words}) == 248_553
+def test_words_of_other_lengths_are_a_task_too():
+    found = tagged_words(8, 4, None)
+    assert len(found.words) == 85_323
+    assert " ".join(found.classes) == "n i l nr m ns nz nt"
+    assert min(map(len, found.words)) == 4 < max(map(len, found.words))
+    assert {len(word) for word in tagged_words(2, 1, 1).words} == {1}
 
 
 def test_embedding_rows_are_those_of_the_file():
@@ -211,7 +213,6 @@ def test_segment_says_nothing_and_leaves_nothing_behind(tmp_path):
     [
         ("dict.txt", dictionary),
         ("dict.txt", lambda: segment("结巴")),
-        ("analyse/idf.txt", document_frequencies),
         ("lac_small/word.dic", embedding),
         ("lac_small/model_baseline/word_emb", embedding),
         ("posseg/prob_start.py", tagging_model),
@@ -254,6 +255,14 @@ def test_a_wrong_call_is_refused_by_name():
             dictionary(least)
     with pytest.raises(ValueError, match="least: 883635 exceeds 883634"):
         dictionary(883_635)
+    for settings, message in (
+        ((1,), "classes: 1"),
+        ((99,), "classes: 99 exceed 38"),
+        ((12, 0), "shortest: 0"),
+        ((12, 3, 2), "longest: 2 is not an integer ≥ 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tagged_words(*settings)
     with pytest.raises(TypeError, match="text: b'x' is not a text"):
         segment(b"x")
 

@@ -5,11 +5,11 @@ import torch
 
 from blogcore import lookups
 from blogcore.blocks import EncoderConfig
-from blogcore.corpus import pointer_chase
 from blogcore.encoder import tta
-from blogcore.lookups import adversary, answers, follow
+from blogcore.lookups import adversary, answers, follow, pointer_chase
 from blogcore.runtime import stream
 
+DICE = stream(0, "x")
 HOPS = {
     "chaser": lambda layers: layers - 1,
     "doubler": lambda layers: 2 ** (layers - 1) - 1,
@@ -84,9 +84,36 @@ def test_adversary_fools_the_chaser_by_one_look_up(layers):
     assert follow(one, layers - 1) == follow(other, layers - 1)
 
 
+@pytest.mark.parametrize(("size", "hops"), [(8, 1), (8, 2), (8, 6), (5, 4), (2, 1)])
+def test_pointers_lead_where_the_target_says(size, hops):
+    ids = pointer_chase(4000, size, hops, stream(0, "chase"))
+    assert (ids.shape, ids.dtype) == ((4000, size + 2), torch.int64)
+    start, pointers, target = ids[:, :1], ids[:, 1:-1], ids[:, -1]
+    here, visited = start, []
+    for hop in range(size):
+        visited.append(here)
+        here = pointers.gather(1, here)
+        if hop + 1 == hops:
+            assert torch.equal(here[:, 0], target)
+    assert torch.equal(here, start), "one cycle through all places"
+    every = torch.arange(size).expand(4000, -1)
+    assert torch.equal(torch.cat(visited, 1).sort(1).values, every)
+    counts = torch.zeros(size, size).index_put_(
+        (start[:, 0], target), torch.tensor(1.0), True
+    )
+    assert (counts.diag() == 0).all()
+    expected = 4000 / size / (size - 1)
+    others = counts[~torch.eye(size, dtype=torch.bool)]
+    assert (others - expected).abs().max() < 5 * expected**0.5
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
+        (lambda: pointer_chase(0, 8, 1, DICE), "count: 0"),
+        (lambda: pointer_chase(1, 1, 1, DICE), "size: 1"),
+        (lambda: pointer_chase(1, 8, 0, DICE), "hops: 0"),
+        (lambda: pointer_chase(1, 8, 8, DICE), "hops: 8 are not in 1 … 7"),
         (lambda: lookups.chaser(1, 2), "size: 1"),
         (lambda: lookups.doubler(4, 0), "layers: 0"),
         (lambda: follow(torch.zeros(1, 4, dtype=torch.int64), -1), "hops: -1"),

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from blogcore.blocks import EncoderConfig
+from blogcore.cloze import every_token, token_prediction
 from blogcore.data import Examples, full_batch
 from blogcore.elbo import Batch, negative_elbo
 from blogcore.encoder import bert
@@ -28,7 +29,6 @@ from blogcore.objectives import (
     signed,
     squared_norm,
 )
-from blogcore.pretraining import every_token, token_prediction
 from blogcore.runtime import stream
 from blogcore.training import train
 from blogcore.vae import HierarchicalVAE, Hierarchy

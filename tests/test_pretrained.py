@@ -9,7 +9,7 @@ from test_encoder_references import V, texts, theirs
 from torch import nn
 
 from blogcore.encoder import MaskedLanguageHead, Pooler
-from blogcore.pretrained import load_bert
+from blogcore.pretrained import load_albert, load_bert, load_electra
 
 WORDS = "embeddings.word_embeddings.weight"
 
@@ -17,9 +17,9 @@ WORDS = "embeddings.word_embeddings.weight"
 class Folder:
     """A checkpoint folder that can be spoilt."""
 
-    def __init__(self, path, kind):
+    def __init__(self, path, kind, **settings):
         self.path = path
-        theirs(kind, torch.float32).save_pretrained(path)
+        theirs(kind, torch.float32, **settings).save_pretrained(path)
 
     def tensors(self, change) -> "Folder":
         """Rewrite the tensors: ``change`` edits the dict in place."""
@@ -242,6 +242,75 @@ def test_damaged_sharded_and_absent_files_are_said_plainly(language, tmp_path):
 
 def test_the_names_to_leave_out_are_a_list(encoder):
     assert "without: 'pooler.'" in encoder.refusal(TypeError, without="pooler.")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda w: w.half(), "torch.float16, the others are torch.float32"),
+        (
+            lambda w: (100 * w).to(torch.int8),
+            "torch.int8, the others are torch.float32",
+        ),
+        (lambda w: w.fill_(float("nan")), "holds numbers that are not finite"),
+        (lambda w: w.view(-1)[:1].fill_(float("inf")).sum() * w, "not finite"),
+    ],
+)
+def test_one_matrix_of_another_kind_is_refused_by_name(language, spoil, words):
+    name = "bert.encoder.layer.1.attention.self.query.weight"
+
+    def change(tensors):
+        tensors[name] = spoil(tensors[name])
+
+    refusal = language.tensors(change).refusal()
+    assert "folder: encoder.layer.1.attention.self.query.weight" in refusal
+    assert words in refusal
+
+
+def test_a_folder_of_integers_is_refused(language):
+    def change(tensors):
+        for name in tensors:
+            tensors[name] = tensors[name].to(torch.int8)
+
+    assert "tensors are torch.int8" in language.tensors(change).refusal()
+
+
+@pytest.mark.parametrize(
+    ("kind", "load", "change", "words"),
+    [
+        ("albert", load_albert, {"inner_group_num": 2}, "inner_group_num is 2"),
+        ("albert", load_albert, {"hidden_act": "relu"}, "hidden_act is 'relu'"),
+        ("albert", load_albert, {"num_hidden_groups": 2}, "groups: 2 do not divide 3"),
+        (
+            "albert",
+            load_electra,
+            {"hidden_act": "gelu"},
+            "architecture 'AlbertForMaskedLM'",
+        ),
+        ("detection", load_electra, {"hidden_act": "gelu_new"}, "hidden_act is"),
+        ("filling", load_electra, {"embedding_size": 16}, "has shape"),
+        ("detection", load_bert, {}, "architecture 'ElectraForPreTraining'"),
+    ],
+)
+def test_other_families_are_read_as_strictly(tmp_path, kind, load, change, words):
+    folder = Folder(tmp_path, kind, embedding_size=8).settings(**change)
+    with pytest.raises(ValueError) as error:
+        load(folder.path)
+    assert words in str(error.value)
+
+
+def test_a_head_may_be_left_out_of_every_family(tmp_path):
+    for kind, load, place in (
+        ("albert", load_albert, "predictions."),
+        ("detection", load_electra, "discriminator_predictions."),
+        ("filling", load_electra, "generator_"),
+    ):
+        folder = Folder(tmp_path / kind, kind, embedding_size=8)
+        model = load(folder.path, [place])
+        assert isinstance(model.head, nn.Identity)
+        ids, segments, valid = texts()
+        whole = load(folder.path)
+        assert torch.equal(model(ids, valid, segments), whole(ids, valid, segments))
 
 
 def test_two_tensors_of_one_name_are_refused(language):

@@ -10,7 +10,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import pytest
 import torch
 
-from blogcore import texts
+from blogcore import tables, texts
 from blogcore.texts import (
     analogies,
     chinese_text,
@@ -40,20 +40,6 @@ def zipped(content: str | bytes, name: str) -> bytes:
         archive.writestr("read_me.txt", b"\xff")
         archive.writestr(name, content)
     return buffer.getvalue()
-
-
-def test_jiebas_words_make_a_task_of_known_size():
-    found = texts.tagged_words()
-    assert len(found.words) == len(set(found.words)) == len(found.labels) == 317_685
-    assert " ".join(found.classes) == "n nr v i l ns m nz nrt a vn z"
-    sizes = torch.bincount(found.labels)
-    assert (sizes.sort(descending=True).values == sizes).all()
-    assert sizes[0] == 115_922
-    assert round(sizes[0].item() / 317_685, 3) == 0.365
-    assert {len(word) for word in found.words} == {2, 3, 4}
-    tag = dict(zip(found.words, found.labels.tolist(), strict=True))
-    assert found.classes[tag["苹果"]] == "n"
-    assert found.classes[tag["北京"]] == "ns"
 
 
 def test_passages_end_with_sentences_where_they_can():
@@ -156,7 +142,7 @@ def test_flipped_bits_in_an_archive_are_refused_or_do_no_harm(tmp_path):
         path.write_bytes(flipped)
         try:
             # Without the text if it hits the name, but never another text.
-            assert list(texts._column(path, "review")) in (["四\n丙"], [])
+            assert list(tables.column(path, "review")) in (["四\n丙"], [])
         except ValueError as error:
             refusals.append(str(error))
     assert len(refusals) > len(whole) / 2
@@ -342,8 +328,6 @@ def test_an_absent_list_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: texts.tagged_words(1), "classes: 1"),
-        (lambda: texts.tagged_words(99), "classes: 99 exceed 38"),
         (lambda: passages(["abc"], 1), "longest: 1"),
         (lambda: lines(Path(), "poems"), "source: 'poems' is not one of"),
         (lambda: similar_pairs(Path(), "afqmc"), "name: 'afqmc' is not one of"),

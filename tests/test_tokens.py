@@ -10,6 +10,7 @@ from transformers import BertTokenizer as Reference
 from blogcore.tokens import (
     SPECIALS,
     BertTokenizer,
+    Texts,
     Vocabulary,
     character_vocabulary,
     pieces,
@@ -155,12 +156,106 @@ def test_one_block_of_ideographs_stands_apart_only_here(both):
 def test_padded_batches_are_hugging_faces(both):
     ours, theirs = both
     expected = theirs(TORTURE, padding=True, return_tensors="pt")
-    ids, valid = ours.batch(TORTURE)
-    assert torch.equal(ids, expected["input_ids"])
-    assert torch.equal(valid, expected["attention_mask"].bool())
+    found = ours.batch(TORTURE)
+    assert torch.equal(found.ids, expected["input_ids"])
+    assert torch.equal(found.valid, expected["attention_mask"].bool())
+    assert found.segments is None
     cut = theirs(TORTURE, padding=True, truncation=True, max_length=7)["input_ids"]
-    assert ours.batch(TORTURE, 7).ids.tolist() == cut
+    assert ours.batch(TORTURE, length=7).ids.tolist() == cut
     assert ours.batch([""]).ids.tolist() == [[2, 3]]
+
+
+@pytest.mark.parametrize("length", [None, 3, 4, 5, 8, 9, 30])
+def test_pairs_are_hugging_faces_with_their_segments(both, length):
+    ours, theirs = both
+    # An empty second text is none to Hugging Face.
+    first, second = TORTURE, [text for text in TORTURE[::-1] if text.strip()]
+    first = first[-len(second) :]
+    cut = {"truncation": True, "max_length": length} if length else {}
+    expected = theirs(first, second, padding=True, return_tensors="pt", **cut)
+    found = ours.batch(first, second, length=length)
+    assert torch.equal(found.ids, expected["input_ids"])
+    assert torch.equal(found.valid, expected["attention_mask"].bool())
+    assert torch.equal(found.segments, expected["token_type_ids"])
+
+
+@pytest.mark.parametrize("room", range(11))
+def test_a_pair_shares_the_room_as_hugging_face_shares_it(both, room):
+    ours, theirs = both
+    for one in range(7):
+        for other in range(1, 7):
+            pair = (" ".join("我" * one), " ".join("!" * other))
+            cut = theirs(*pair, truncation=True, max_length=room + 3)["input_ids"]
+            assert ours.encode(*pair, length=room + 3) == cut
+
+
+class TestTexts:
+    texts = Texts(
+        torch.arange(12).view(3, 4),
+        torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0]]).bool(),
+        torch.tensor([[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]]),
+    )
+
+    def rows(self, texts):
+        return [texts.ids.tolist(), texts.valid.tolist(), texts.segments.tolist()]
+
+    def test_rows_are_taken_in_all_parts_at_once(self):
+        assert len(self.texts) == 3
+        for rows in (slice(1, 3), [2, 0], torch.tensor([1, 1]), torch.tensor([0])):
+            found = self.texts[rows]
+            whole = (self.texts.ids, self.texts.valid, self.texts.segments)
+            assert self.rows(found) == [part[rows].tolist() for part in whole]
+        single = Texts(self.texts.ids, self.texts.valid)[:2]
+        assert single.segments is None
+        assert len(single) == 2
+
+    def test_a_number_is_no_choice_of_rows_and_a_text_no_list(self):
+        with pytest.raises(TypeError, match=r"rows: 1 is one text; \[1\]"):
+            self.texts[1]
+        with pytest.raises(TypeError, match="rows: 0"):
+            list(self.texts)
+
+    def test_trimmed_leaves_out_what_is_padding_in_all(self):
+        assert self.texts.trimmed().ids.shape == (3, 3)
+        assert self.texts[1:2].trimmed().ids.tolist() == [[4]]
+        assert self.texts[:2].trimmed().segments.tolist() == [[0, 1], [0, 0]]
+        empty = Texts(self.texts.ids, torch.zeros(3, 4).bool())
+        assert empty.trimmed().ids.shape == (3, 1)
+        hole = Texts(torch.zeros(1, 3).long(), torch.tensor([[True, False, True]]))
+        assert hole.trimmed().ids.shape == (1, 3)
+
+    def test_another_device_has_all_parts(self):
+        moved = self.texts.to(torch.device("meta"))
+        parts = (moved.ids, moved.valid, moved.segments)
+        assert {part.device.type for part in parts} == {moved.device.type} == {"meta"}
+
+    @pytest.mark.parametrize(
+        ("parts", "kind", "message"),
+        [
+            (([[1]], None), TypeError, r"ids: \[\[1\]\] is no tensor of torch.int64"),
+            ((torch.ones(1, 2), None), TypeError, "ids: .* torch.int64"),
+            (
+                (torch.ones(2).long(), torch.ones(2).bool()),
+                ValueError,
+                r"ids: .*\(2,\)",
+            ),
+            ((torch.ones(1, 2).long(), None), TypeError, "valid: None"),
+            ((torch.ones(1, 2).long(),) * 2, TypeError, "valid: .*torch.bool"),
+            (
+                (torch.ones(1, 2).long(), torch.ones(2, 1).bool()),
+                ValueError,
+                r"valid: shape \(2, 1\) is not .*\(1, 2\)",
+            ),
+            (
+                (torch.ones(1, 2).long(), torch.ones(1, 2).bool(), torch.ones(1, 2)),
+                TypeError,
+                "segments: ",
+            ),
+        ],
+    )
+    def test_parts_that_do_not_fit_are_named(self, parts, kind, message):
+        with pytest.raises(kind, match=message):
+            Texts(*parts)
 
 
 def small(*tokens, lowercase=True) -> BertTokenizer:
@@ -179,10 +274,11 @@ def test_pieces_are_the_longest_known_beginnings():
 def test_length_cuts_the_text_and_keeps_both_ends():
     tokenizer = small("我", "你", "他")
     assert tokenizer.encode("我你他") == [2, 5, 6, 7, 3]
-    assert tokenizer.encode("我你他", 5) == [2, 5, 6, 7, 3]
-    assert tokenizer.encode("我你他", 4) == [2, 5, 6, 3]
-    assert tokenizer.encode("我你他", 2) == [2, 3]
-    ids, valid = tokenizer.batch(["我你他", "", "你"], 4)
+    assert tokenizer.encode("我你他", length=5) == [2, 5, 6, 7, 3]
+    assert tokenizer.encode("我你他", length=4) == [2, 5, 6, 3]
+    assert tokenizer.encode("我你他", length=2) == [2, 3]
+    found = tokenizer.batch(["我你他", "", "你"], length=4)
+    ids, valid = found.ids, found.valid
     assert ids.tolist() == [[2, 5, 6, 3], [2, 3, 0, 0], [2, 6, 3, 0]]
     assert valid.sum(1).tolist() == [4, 2, 3]
     assert (ids.dtype, valid.dtype) == (torch.int64, torch.bool)
@@ -190,7 +286,8 @@ def test_length_cuts_the_text_and_keeps_both_ends():
 
 def test_padding_takes_the_vocabularys_own_id():
     tokenizer = BertTokenizer(Vocabulary(["我", *SPECIALS[::-1]]))
-    ids, valid = tokenizer.batch(["我我", ""])
+    found = tokenizer.batch(["我我", ""])
+    ids, valid = found.ids, found.valid
     assert tokenizer.vocabulary.specials == [5, 4, 3, 2, 1]
     assert ids.tolist() == [[3, 0, 0, 2], [3, 2, 5, 5]]
     assert valid.tolist() == [[True] * 4, [True, True, False, False]]
@@ -224,6 +321,8 @@ def test_a_vocabulary_is_read_as_it_was_written(tmp_path):
     for ending in ("", "\n"):
         path.write_text("\n".join([*SPECIALS, "\u2028", "的"]) + ending, "utf-8")
         assert read_vocabulary(path).tokens == (*SPECIALS, "\u2028", "的")
+    path.write_text("\ufeff" + "\n".join(SPECIALS), "utf-8")  # a byte order mark
+    assert read_vocabulary(path).tokens == SPECIALS
     path.write_bytes("\r\n".join([*SPECIALS, "的"]).encode())
     assert read_vocabulary(path).tokens == (*SPECIALS, "的")
 
@@ -262,9 +361,16 @@ def test_a_damaged_vocabulary_is_refused_with_its_name(tmp_path, content, messag
         (lambda: Vocabulary([*SPECIALS, "a\nb"]), ValueError, r"'a\\nb' at 5"),
         (lambda: words(b"bytes"), TypeError, "text: b'bytes'"),
         (lambda: small().encode(None), TypeError, "text: None"),
-        (lambda: small().encode("a", 1), ValueError, "length: 1"),
-        (lambda: small().batch("abc"), ValueError, "texts: 'abc'"),
-        (lambda: small().batch([]), ValueError, r"texts: \[\]"),
+        (lambda: small().encode("a", length=1), ValueError, "length: 1"),
+        (lambda: small().batch("abc"), ValueError, "first: 'abc'"),
+        (lambda: small().batch([]), ValueError, r"first: \[\]"),
+        (lambda: small().batch(c for c in "ab"), ValueError, "first: <generator"),
+        (lambda: small().batch(["a"], 7), ValueError, "second: 7"),
+        (lambda: small().batch(["a"], ["a", "b"]), ValueError, "second: 2 texts for 1"),
+        (lambda: small().batch(["a"], ["b"], length=2), ValueError, "length: 2"),
+        (lambda: small().encode("a", 7), TypeError, "text: 7"),
+        (lambda: small().decode([[5]]), ValueError, r"ids: \[5\] is not an integer"),
+        (lambda: small().decode([1.5]), ValueError, "ids: 1.5"),
         (lambda: small().decode([5]), ValueError, r"ids: 5 is not in 0 … 4"),
         (lambda: small().decode([-1]), ValueError, "ids: -1"),
         (lambda: character_vocabulary([]), ValueError, "texts: no character"),

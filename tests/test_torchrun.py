@@ -13,7 +13,7 @@ RUN = """
 import json, sys
 import torch
 from accelerate import Accelerator
-from blogcore import encoder, pretraining, training
+from blogcore import cloze, encoder, processes, training
 from blogcore.blocks import EncoderConfig
 from blogcore.runtime import stream
 
@@ -29,12 +29,12 @@ dice = stream(0, "masking")
 
 def batches(step):
     if kind == "tta":
-        return pretraining.every_token(ids[step], (0,), valid)
-    return pretraining.mask_tokens(ids[step], 0.3, 4, 30, dice, (0,), valid)
+        return cloze.every_token(ids[step], (0,), valid)
+    return cloze.mask_tokens(ids[step], 0.3, 4, 30, dice, (0,), valid)
 
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-module, objective, optimizer, mine = pretraining.in_processes(
-    accelerator, model, pretraining.token_prediction, optimizer, batches
+module, objective, optimizer, mine = processes.in_processes(
+    accelerator, model, cloze.token_prediction, optimizer, batches
 )
 history = training.train(module, mine, objective, optimizer, 20)
 if accelerator.is_main_process:

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from transformers import BertConfig, BertForMaskedLM
 
 from blogcore.blocks import EncoderConfig
+from blogcore.cloze import every_token
 from blogcore.encoder import bert, tta
-from blogcore.pretraining import (
-    every_token,
+from blogcore.pseudolikelihood import (
     one_mask_each,
     one_pass_log_likelihood,
     pseudo_log_likelihood,

@@ -1,4 +1,4 @@
-"""What a language model is asked: cloze questions, the loss on them, and scores.
+"""What a language model is asked: cloze questions, and the loss on its answers.
 
 A model maps ids (B, T) and ``valid`` (B, T), True where there is a token and False
 where there is padding, to hidden vectors (B, T, width), and ``model.head`` maps hidden
@@ -6,7 +6,7 @@ vectors (N, width) to logits (N, V). Nothing here knows which model it is: BERT 
 about the tokens that were masked, T-TA about every token.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from blogcore.checks import check_integer, check_number
-from blogcore.objectives import Asked, Objective, Parts
+from blogcore.objectives import Parts
 
 
 class Cloze(NamedTuple):
@@ -65,13 +65,12 @@ def mask_tokens(
     """
     check_number("rate", rate, 0, 1)
     check_integer("vocabulary", vocabulary, 1)
+    check_integer("mask", mask, 0)
     _check_ids(ids, vocabulary)
     banned = {*special, mask}
     words = torch.tensor([v for v in range(vocabulary) if v not in banned])
-    if not (0 <= mask < vocabulary and len(words)):
-        raise ValueError(
-            f"mask: {mask!r} is not one of {vocabulary} ids, some ordinary"
-        )
+    if mask >= vocabulary or not len(words):
+        raise ValueError(f"mask: {mask} is not one of {vocabulary} ids, some ordinary")
     _check_valid(ids, valid)
     positions = _choose(_ordinary(ids, valid, banned).cpu(), rate, generator)
     chance = torch.rand(len(positions), generator=generator)
@@ -105,122 +104,18 @@ def every_token(
 def token_prediction(model: nn.Module, batch: Cloze) -> tuple[torch.Tensor, Parts]:
     """Mean of −log softmax(logits)_target over the questions, in nats: an objective.
 
-    The head is computed where something is asked, and nowhere else. Parts: loss and
-    accuracy (0 … 1).
+    Parts: loss and accuracy (0 … 1).
     """
-    logits = _answers(model, batch)
+    logits = asked_logits(model, batch)
     loss = F.cross_entropy(logits, batch.targets)
     hits = (logits.argmax(-1) == batch.targets).float().mean()
     return loss, {"loss": loss.detach(), "accuracy": hits}
 
 
-def in_processes(
-    accelerator, model: nn.Module, objective: Objective, optimizer, batches
-) -> tuple[nn.Module, Objective, torch.optim.Optimizer, Callable[[int], Cloze]]:
-    """What ``train`` needs, in this order, to share each batch among processes.
-
-    ``accelerator`` is an ``accelerate.Accelerator``; one process is the ordinary case.
-    Every process draws the whole batch and keeps its part. A process's loss counts by
-    its number of questions, so the gradient is that of the whole batch. The model is
-    trained in place.
-    """
-    module, optimizer = accelerator.prepare(Asked(model, objective), optimizer)
-    index, count = accelerator.process_index, accelerator.num_processes
-
-    def mine(step: int) -> Cloze:
-        return batches(step).part(index, count).to(accelerator.device)
-
-    def together(module, batch):
-        asked = torch.tensor(float(len(batch.targets)), device=accelerator.device)
-        share = asked / accelerator.reduce(asked, "mean")
-        loss, parts = module(batch)
-        parts = {n: accelerator.reduce(share * v, "mean") for n, v in parts.items()}
-        return share * loss, parts
-
-    return module, together, optimizer, mine
-
-
-def pseudo_log_likelihood(
-    model: nn.Module,
-    ids: torch.Tensor,
-    mask: int,
-    special: Collection[int] = (),
-    valid: torch.Tensor | None = None,
-    rows: int = 256,
-) -> torch.Tensor:
-    """log p(x_i | x_∖i) by hiding one token at a time: (B, T), 0 where none is asked.
-
-    The sum over a row is the pseudo-log-likelihood of the text. As many forward passes
-    as there are tokens, ``rows`` of them at once. Source: Salazar et al. (2020).
-    """
-    whole = every_token(ids, special, valid)
-    scores = torch.zeros(ids.numel(), device=ids.device)
-    for part in one_mask_each(whole, mask, rows):
-        scores[part.positions] = _log_likelihood(model, part.asked)
-    return scores.view(ids.shape)
-
-
-def one_pass_log_likelihood(
-    model: nn.Module,
-    ids: torch.Tensor,
-    special: Collection[int] = (),
-    valid: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """log p(x_i | x_∖i) of all tokens in one pass: (B, T), 0 where none is asked.
-
-    Right only for models that cannot see the token they are asked about, as T-TA.
-    """
-    whole = every_token(ids, special, valid)
-    scores = torch.zeros(ids.numel(), device=ids.device)
-    scores[whole.positions] = _log_likelihood(model, whole)
-    return scores.view(ids.shape)
-
-
-class MaskedCopies(NamedTuple):
-    """Some of a batch's questions, each with a copy of its text of its own."""
-
-    positions: torch.Tensor
-    asked: Cloze
-
-
-def one_mask_each(whole: Cloze, mask: int, rows: int) -> Iterator[MaskedCopies]:
-    """Turn every question into a copy of its text with that one token hidden.
-
-    ``positions`` (n,) are those of the question in ``whole``; ``asked`` holds the n ≤
-    ``rows`` copies.
-    """
-    check_integer("mask", mask, 0)
-    check_integer("rows", rows, 1)
-    length = whole.inputs.shape[1]
-    for some in torch.arange(len(whole.positions)).split(rows):
-        positions, targets = whole.positions[some], whole.targets[some]
-        copies = whole.inputs[positions // length]
-        places = torch.arange(len(some), device=copies.device) * length
-        places += positions % length
-        inputs = copies.flatten().scatter(0, places, mask).view_as(copies)
-        valid = None if whole.valid is None else whole.valid[positions // length]
-        yield MaskedCopies(positions, Cloze(inputs, valid, places, targets))
-
-
-def cloze_distribution(model: nn.Module, batch: Cloze) -> torch.Tensor:
-    """log p(v) for each question of the batch, without gradients: (N, V)."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            return _answers(model, batch).log_softmax(-1)
-    finally:
-        model.train(was_training)
-
-
-def _answers(model: nn.Module, batch: Cloze) -> torch.Tensor:
+def asked_logits(model: nn.Module, batch: Cloze) -> torch.Tensor:
+    """Logits for each question of the batch: (N, V), the head computed there alone."""
     hidden = model(batch.inputs, batch.valid)
     return model.head(hidden.flatten(0, 1)[batch.positions])
-
-
-def _log_likelihood(model: nn.Module, batch: Cloze) -> torch.Tensor:
-    log_p = cloze_distribution(model, batch)
-    return log_p.gather(1, batch.targets[:, None])[:, 0].float()
 
 
 def _choose(ordinary: torch.Tensor, rate: float, generator) -> torch.Tensor:

@@ -7,10 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from blogcore import encoder, pretraining, training
+from blogcore import encoder, training
 from blogcore.blocks import EncoderConfig
+from blogcore.cloze import every_token, mask_tokens, token_prediction
 from blogcore.corpus import random_markov
-from blogcore.pretraining import every_token, mask_tokens, token_prediction
+from blogcore.pseudolikelihood import (
+    cloze_distribution,
+    one_mask_each,
+    one_pass_log_likelihood,
+    pseudo_log_likelihood,
+)
 from blogcore.runtime import stream
 
 PAD, CLS, SEP, MASK = range(4)
@@ -151,7 +157,7 @@ class TestQuestions:
         ids = texts(6, 16)
         whole = every_token(ids, SPECIAL, ids != PAD)
         seen = 0
-        for part in pretraining.one_mask_each(whole, MASK, rows):
+        for part in one_mask_each(whole, MASK, rows):
             assert len(part.positions) <= rows
             for copy, place in enumerate(part.positions.tolist()):
                 row, column = divmod(place, 16)
@@ -232,9 +238,9 @@ class TestObjective:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
         training.train(model, batches.__getitem__, token_prediction, optimizer, 240)
         test = language.sample(2000, 6, stream(3, "test")).ids
-        scores = pretraining.one_pass_log_likelihood(model, test)
+        found = one_pass_log_likelihood(model, test)
         floor = language.surprise(test).mean().item()
-        assert floor < -scores.mean().item() < floor + 0.05
+        assert floor < -found.mean().item() < floor + 0.05
 
 
 class TestScores:
@@ -242,9 +248,7 @@ class TestScores:
 
     def test_masked_passes_equal_the_definition(self, models):
         bert, ids = models[0], texts(4, 12)
-        found = pretraining.pseudo_log_likelihood(
-            bert, ids, MASK, SPECIAL, ids != PAD, rows=5
-        )
+        found = pseudo_log_likelihood(bert, ids, MASK, SPECIAL, ids != PAD, rows=5)
         for row, column in torch.cartesian_prod(torch.arange(4), torch.arange(12)):
             if ids[row, column] in SPECIAL:
                 assert found[row, column] == 0
@@ -260,23 +264,21 @@ class TestScores:
         """T-TA cannot see the token it is asked about, so hiding it changes nothing."""
         tta, ids = models[1], texts(4, 12)
         scored = (ids, SPECIAL, ids != PAD)
-        one = pretraining.one_pass_log_likelihood(tta, *scored)
-        many = pretraining.pseudo_log_likelihood(
-            tta, ids, MASK, SPECIAL, ids != PAD, rows=7
-        )
+        one = one_pass_log_likelihood(tta, *scored)
+        many = pseudo_log_likelihood(tta, ids, MASK, SPECIAL, ids != PAD, rows=7)
         assert torch.allclose(one, many, rtol=0, atol=1e-6)
         assert (one[ids == PAD] == 0).all()
 
     def test_one_pass_of_bert_does_not(self, models):
         bert, ids = models[0], texts(4, 12)
-        one = pretraining.one_pass_log_likelihood(bert, ids)
-        many = pretraining.pseudo_log_likelihood(bert, ids, MASK)
+        one = one_pass_log_likelihood(bert, ids)
+        many = pseudo_log_likelihood(bert, ids, MASK)
         assert (one - many).abs().max() > 1e-3
 
     def test_model_keeps_its_mode_and_gets_no_gradient(self, models):
         model = encoder.bert(CONFIG, stream(4, "mode"))
         model.train()
-        log_p = pretraining.cloze_distribution(model, every_token(texts(2, 8)))
+        log_p = cloze_distribution(model, every_token(texts(2, 8)))
         assert model.training
         assert not log_p.requires_grad
         assert torch.allclose(log_p.exp().sum(-1), torch.ones(16), atol=1e-5)
@@ -308,6 +310,9 @@ class Silent(nn.Module):
         (lambda: wrong_mask(ids=IDS[:0]), "shape (0, 4)"),
         (lambda: wrong_mask(mask=VOCABULARY), "mask: 24"),
         (lambda: wrong_mask(mask=-1), "mask: -1"),
+        (lambda: wrong_mask(mask=None), "mask: None is not an integer"),
+        (lambda: wrong_mask(mask=4.0), "mask: 4.0 is not an integer"),
+        (lambda: wrong_mask(mask=True), "mask: True is not an integer"),
         (lambda: wrong_mask(special=range(VOCABULARY)), "mask: 3"),
         (lambda: wrong_mask(special=[10]), "no ordinary token"),
         (lambda: wrong_mask(valid=IDS > 10), "no ordinary token"),
@@ -317,11 +322,11 @@ class Silent(nn.Module):
         (lambda: every_token(IDS.int()), "torch.int32"),
         (lambda: every_token(IDS, valid=IDS), "valid: torch.int64"),
         (
-            lambda: pretraining.pseudo_log_likelihood(Silent(), IDS, -1),
+            lambda: pseudo_log_likelihood(Silent(), IDS, -1),
             "mask: -1",
         ),
         (
-            lambda: pretraining.pseudo_log_likelihood(Silent(), IDS, MASK, rows=0),
+            lambda: pseudo_log_likelihood(Silent(), IDS, MASK, rows=0),
             "rows: 0",
         ),
     ],
