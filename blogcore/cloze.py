@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from blogcore.asking import Parts
 from blogcore.checks import check_integer, check_number
-from blogcore.objectives import Parts
 
 
 class Cloze(NamedTuple):

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import torch
 
+from blogcore.asking import Objective, Parts
 from blogcore.checks import check_integer, check_number
 from blogcore.data import Batches
 from blogcore.latents import Draw, fresh
 from blogcore.likelihoods import Likelihood
-from blogcore.objectives import Objective, Parts
 from blogcore.runtime import stream
 from blogcore.vae import HierarchicalVAE, Hierarchy
 
@@ -137,7 +137,9 @@ def importance_bound(likelihood: Likelihood, count: int) -> Objective:
     return objective
 
 
-def bits_per_dimension(nats, dimensions: int):
+def bits_per_dimension(
+    nats: torch.Tensor | float, dimensions: int
+) -> torch.Tensor | float:
     """Nats an image as bits a pixel and channel: nats / (D log 2)."""
     check_integer("dimensions", dimensions, 1)
     return nats / (dimensions * log(2))

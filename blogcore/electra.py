@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from blogcore.asking import Objective
 from blogcore.blocks import EncoderConfig, shared
 from blogcore.checks import check_integer, check_number
 from blogcore.cloze import Cloze, asked_logits
 from blogcore.embeddings import Embedding, from_table
 from blogcore.encoder import Bert, MaskedLanguageHead, initialise
-from blogcore.objectives import Objective
 from blogcore.runtime import stream
 
 QUESTIONS = ("changed", "resampled")  # ELECTRA's, and that of a GAN

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from blogcore.asking import Objective, Parts, in_eval_mode
 from blogcore.checkpoint import History
 from blogcore.checks import check_integer
 from blogcore.data import Examples, shuffled
-from blogcore.objectives import Objective, Parts, classification, predicted
+from blogcore.objectives import classification, predicted
 from blogcore.tokens import Texts
-from blogcore.training import OnStep, in_eval_mode, seeded, train
+from blogcore.training import OnStep, seeded, train
 
 IGNORED = -100  # the label of a token that is not asked about, as in torch
 Score = Callable[[torch.Tensor, torch.Tensor], float]

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 from torch.func import grad, vjp
 
+from blogcore.asking import Objective, at
 from blogcore.checks import check_integer
-from blogcore.objectives import Objective, at
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 Field = Callable[[torch.Tensor], torch.Tensor]
 
 
 def as_function(
-    objective: Objective, model: nn.Module, batch
+    objective: Objective, model: nn.Module, batch: object
 ) -> tuple[Loss, torch.Tensor]:
     """(L, θ₀): a population's loss on a batch as a function of θ (S, P), and its own θ.
 

@@ -5,12 +5,15 @@ carries the member as its first axis, so one batched product does the work of S 
 ones, and nothing that member i does can reach member j. One network is S = 1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from blogcore.checks import check_integer
 
 Generators = Sequence[torch.Generator]
 Hidden = Callable[[int, int], nn.Module]
@@ -147,14 +150,20 @@ class Residual(nn.Module):
         return F.relu(self.body(x) + self.shortcut(x))
 
 
-def resnet18(classes: int, width: int = 64) -> nn.Sequential:
+def resnet18(
+    classes: int, width: int = 64, generator: torch.Generator | None = None
+) -> nn.Sequential:
     """ResNet-18 for 32×32 images: 3×3 stem without pooling, four stages of two blocks.
 
     x (N, 3, 32, 32) → logits (N, classes); 11,173,962 parameters at width 64 and ten
-    classes. Initialised from torch's global stream. Source: He et al. (2016), table 1.
+    classes. Initialised as torch does it, from the generator, or from torch's global
+    stream without one. Source: He et al. (2016), table 1.
     """
-    if classes < 1 or width < 1:
-        raise ValueError(f"classes: {classes!r} and width: {width!r} must be ≥ 1")
+    check_integer("classes", classes, 1)
+    check_integer("width", width, 1)
+    if generator is not None:
+        with _global_stream(generator):
+            return resnet18(classes, width)
     stages = [(width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)]
     layers = [*_convolution(3, width, 3, 1), nn.ReLU()]
     channels = width
@@ -163,6 +172,15 @@ def resnet18(classes: int, width: int = 64) -> nn.Sequential:
         channels = fan_out
     pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*layers, *pool, nn.Linear(channels, classes))
+
+
+@contextmanager
+def _global_stream(generator: torch.Generator) -> Iterator[None]:
+    """Within it torch's own layers, which know no other stream, draw from this one."""
+    with torch.random.fork_rng([]):
+        torch.set_rng_state(generator.get_state())
+        yield
+        generator.set_state(torch.get_rng_state())
 
 
 def _uniform(shape, bound: float, generators: Generators) -> nn.Parameter:

@@ -1,74 +1,34 @@
 """What is asked of a machine: objectives, and functions from objective to objective.
 
-An objective takes (model, batch) and returns (loss, parts). The loss has one entry a
-member, shape (S,), or none, shape (), for a single model; parts are detached numbers
-under their names. A regulariser wraps an objective, so the order of composition can be
-read: ``flood(gradient_penalty(f, 1), b)`` is not ``gradient_penalty(flood(f, b), 1)``.
-What a batch is, only the innermost objective knows: examples, questions or images.
+An objective takes (model, batch) and returns (loss, parts): see ``asking``. A
+regulariser wraps an objective, so the order of composition can be read:
+``flood(gradient_penalty(f, 1), b)`` is not ``gradient_penalty(flood(f, b), 1)``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from blogcore.asking import Objective, Parts, at
 from blogcore.checks import check_number
 from blogcore.data import Batches, Examples
 from blogcore.tokens import Texts
 
-Parts = dict[str, torch.Tensor]
-Objective = Callable[[nn.Module, object], tuple[torch.Tensor, Parts]]
 Penalty = Callable[[nn.Module], torch.Tensor]
 Number = float | torch.Tensor  # one for all, or (S,), one a member
-
-
-class Asked(nn.Module):
-    """A model and its objective as one module: forward(batch) is (loss, parts).
-
-    What sees of a module its parameters and its forward only (a wrapper for several
-    processes, ``functional_call``) reaches in this way all that the objective uses.
-    """
-
-    def __init__(self, model: nn.Module, objective: Objective):
-        super().__init__()
-        self.model, self.objective = model, objective
-
-    def forward(self, batch: object) -> tuple[torch.Tensor, Parts]:
-        return self.objective(self.model, batch)
-
-
-def at(
-    model: nn.Module,
-    tensors: Mapping[str, torch.Tensor],
-    objective: Objective,
-    batch: object,
-) -> tuple[torch.Tensor, Parts]:
-    """(loss, parts) of the model with other parameters and buffers, by their names.
-
-    The model itself is left as it is, and what shares a parameter goes on sharing.
-    """
-    named = [*model.named_parameters(), *model.named_buffers()]
-    replaced = {id(old): tensors[name] for name, old in named if name in tensors}
-    # Every place once. (``functional_call`` itself would visit a module that stands in
-    # two places twice, and put the other parameters back in the end.)
-    placed = {
-        f"model.{path}.{name}".replace("..", "."): replaced[id(old)]
-        for path, part in model.named_modules()
-        for name, old in [*part._parameters.items(), *part._buffers.items()]
-        if id(old) in replaced
-    }
-    asked = Asked(model, objective)
-    return functional_call(asked, placed, (batch,), tie_weights=False)
+NO_LABEL = torch.iinfo(torch.int64).min
 
 
 def example_losses(model: nn.Module, batch: Examples) -> torch.Tensor:
     """Cross-entropy of every example, −log softmax(model(x))_y, in nats.
 
     Logits (…, N, classes), labels (…, N) or (N,) shared by all members → losses (…, N).
+    Raises TypeError for labels that are not int64, ValueError for other shapes and for
+    labels outside the classes.
     """
     return _cross_entropy(predicted(model, batch.inputs), batch.labels)
 
@@ -231,7 +191,7 @@ def finite_difference_penalty(
         named = dict(model.named_parameters())
         moved = {name: named[name] + distance * slope for name, slope in slopes.items()}
         ahead, _ = at(model, before | moved, objective, batch)
-        factor = 2 * _matched("strength", strength, loss) / distance
+        factor = _matched("strength", 2 * strength / distance, loss)
         return loss + factor * (ahead - loss), parts
 
     return with_penalty
@@ -303,11 +263,27 @@ def _graphics_cards(model: nn.Module) -> list[torch.device]:
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    labels = labels.expand(logits.shape[:-1])
-    losses = F.cross_entropy(
-        logits.flatten(0, -2), labels.reshape(-1), reduction="none"
-    )
-    return losses.view(labels.shape)
+    _check_labels(logits, labels)
+    flat = labels.expand(logits.shape[:-1]).reshape(-1)
+    how = {"reduction": "none", "ignore_index": NO_LABEL}  # torch's would skip −100
+    try:
+        losses = F.cross_entropy(logits.flatten(0, -2), flat, **how)
+    except IndexError as error:  # on a GPU an assertion of torch's
+        found = f"{labels.min()} … {labels.max()}"
+        allowed = f"0 … {logits.shape[-1] - 1}"
+        raise ValueError(f"labels: {found} are not all in {allowed}") from error
+    return losses.view(logits.shape[:-1])
+
+
+def _check_labels(logits: torch.Tensor, labels: torch.Tensor) -> None:
+    if labels.dtype != torch.int64:
+        raise TypeError(f"labels: {labels.dtype} is not torch.int64")
+    examples = logits.shape[:-1]
+    if not labels.ndim or labels.shape != examples[-labels.ndim :]:
+        raise ValueError(
+            f"labels: shape {tuple(labels.shape)} is neither {tuple(examples)}, as the "
+            f"logits', nor {tuple(examples[-1:])}"
+        )
 
 
 def _checked(name: str, value: Number) -> torch.Tensor:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from blogcore.asking import Asked, Objective
 from blogcore.cloze import Cloze
-from blogcore.objectives import Asked, Objective
 
 
 def in_processes(

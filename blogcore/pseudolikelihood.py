@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from blogcore.asking import in_eval_mode
 from blogcore.checks import check_integer
 from blogcore.cloze import Cloze, asked_logits, every_token
 
@@ -77,13 +78,8 @@ def one_mask_each(whole: Cloze, mask: int, rows: int) -> Iterator[MaskedCopies]:
 
 def cloze_distribution(model: nn.Module, batch: Cloze) -> torch.Tensor:
     """log p(v) for each question of the batch, without gradients: (N, V)."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            return asked_logits(model, batch).log_softmax(-1)
-    finally:
-        model.train(was_training)
+    with in_eval_mode(model), torch.no_grad():
+        return asked_logits(model, batch).log_softmax(-1)
 
 
 def _log_likelihood(model: nn.Module, batch: Cloze) -> torch.Tensor:

@@ -278,8 +278,10 @@ class TestScores:
     def test_model_keeps_its_mode_and_gets_no_gradient(self, models):
         model = encoder.bert(CONFIG, stream(4, "mode"))
         model.train()
+        model.blocks[0].eval()  # a frozen part, which used to be woken up
         log_p = cloze_distribution(model, every_token(texts(2, 8)))
         assert model.training
+        assert not model.blocks[0].training
         assert not log_p.requires_grad
         assert torch.allclose(log_p.exp().sum(-1), torch.ones(16), atol=1e-5)
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from test_blocks import check_close
 
 from blogcore import electra as room
+from blogcore.asking import at
 from blogcore.blocks import EncoderConfig
 from blogcore.cloze import Cloze, mask_tokens, token_prediction
 from blogcore.electra import (
@@ -25,7 +26,7 @@ from blogcore.electra import (
     replaced_token_detection,
 )
 from blogcore.encoder import bert
-from blogcore.objectives import at, finite_difference_penalty
+from blogcore.objectives import finite_difference_penalty
 from blogcore.runtime import stream
 from blogcore.training import train
 

@@ -21,13 +21,14 @@ CHAPTERS = Path(__file__).parents[1] / "chapters"
 
 @pytest.fixture(scope="module")
 def cells() -> list:
-    """The code cells of the Flooding chapter."""
-    return code_cells(nbformat.read(CHAPTERS / "flooding.ipynb", as_version=4))
+    """The code cells of the audit of Flooding."""
+    path = CHAPTERS / "flooding_audit.ipynb"
+    return code_cells(nbformat.read(path, as_version=4))
 
 
 @pytest.fixture
 def flooding(cells) -> dict:
-    """What the Flooding chapter's imports and its CIFAR-10 cell define."""
+    """What the audit's imports and its CIFAR-10 cell define."""
     scope: dict = {}
     for cell in cells:
         if text(cell).startswith("import ") or "def cifar_run" in text(cell):
@@ -61,7 +62,7 @@ def test_what_a_full_run_records_is_what_the_next_page_shows(
     monkeypatch.setenv("BLOGCORE_DATA", str(tmp_path))
     empty = Examples(torch.zeros(0), torch.zeros(0))
     monkeypatch.setattr(data, "cifar10", lambda folder: (empty, empty))
-    numbers = report.Numbers("flooding")
+    numbers = report.Numbers("flooding_audit")
     scope = flooding | {
         "PROFILE": "full",
         "SEED": 2,
@@ -78,17 +79,18 @@ def test_what_a_full_run_records_is_what_the_next_page_shows(
         meta["scrapbook"]["name"]: {"kind": "value", "value": float(*texts.values())}
         for texts, meta in shown
     }
-    arms = [(0.2, 0.0), (0.2, 0.5), (0.2, 0.94), (0.0, 0.0), (0.0, 0.5)]
+    noisy = [(0.2, level) for level in (0.0, 0.5, 0.7, 0.8, 0.94)]
+    arms = [*noisy, (0.0, 0.0), (0.0, 0.5)]
     assert list(records) == [
-        f"flooding/cifar/{noise}/{level}/{metric}/{seed}"
+        f"flooding_audit/cifar/{noise}/{level}/{metric}/{seed}"
         for (noise, level), seed in product(arms, seeds(2, 3))
         for metric in ("loss", "accuracy")
     ]
     (tmp_path / "records").mkdir()
     rows = [{"name": name, **record} for name, record in records.items()]
     run = {"profile": "full", "seed": 2, "records": rows}
-    path = tmp_path / "records" / "flooding.json"
-    evidence.save_records(path, "flooding", [run])
+    path = tmp_path / "records" / "flooding_audit.json"
+    evidence.save_records(path, "flooding_audit", [run])
     exec(cell, scope | {"PROFILE": "smoke"})
     table = Fragment(shown[-1][0])
     assert len(table.all("th")) == 4

@@ -1,0 +1,102 @@
+"""Sphinx extension: the text of every section, for a search that needs no server.
+
+Browsers forbid pages from a folder to fetch anything, so all text is one script that
+the search page loads (``search.js`` beside this file reads it). Code is left out.
+"""
+
+import html
+import json
+import re
+import shutil
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+TAG = re.compile(r"<(script|style|svg|annotation)\b.*?</\1>|<[^>]+>", re.DOTALL)
+
+TEX = re.compile(r"\\[a-zA-Z]+|\\.|[{}&^_]")
+
+
+def collect(app: Sphinx, tree: nodes.document, docname: str) -> None:
+    """Keep a page's sections beside its pickled tree, as long as the page is kept."""
+    if app.builder.format != "html":
+        return
+    found = [entry(node) for node in tree.findall(nodes.section) if title(node)]
+    path = stored(app, docname)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+
+
+def entry(section: nodes.section) -> tuple[str, str, str]:
+    """Anchor, title and text of a section, the latter without its subsections."""
+    name = title(section)
+    below = [child for child in section.children if child is not name]
+    text = " ".join(piece for child in below for piece in pieces(child))
+    return section["ids"][0], name.astext(), normal(text)
+
+
+def title(node: nodes.Node) -> nodes.title | None:
+    """The title of a section; the body of a theorem is a section without one."""
+    found = [child for child in node.children if isinstance(child, nodes.title)]
+    return found[0] if isinstance(node, nodes.section) and found else None
+
+
+def pieces(node: nodes.Node) -> Iterator[str]:
+    """The text of each paragraph, caption, cell or formula below a node."""
+    if title(node) or isinstance(node, nodes.literal_block):
+        return
+    if isinstance(node, nodes.raw | nodes.TextElement):
+        yield flat(node)
+    else:
+        for child in node.children:
+            yield from pieces(child)
+
+
+def flat(node: nodes.Node) -> str:
+    """A paragraph's text in one piece; of HTML and formulas what a reader sees."""
+    if isinstance(node, nodes.raw):
+        return html.unescape(TAG.sub(" ", node.astext()))
+    if isinstance(node, nodes.math | nodes.math_block):
+        return TEX.sub(" ", node.astext())
+    return "".join(map(flat, node.children)) if node.children else node.astext()
+
+
+def normal(text: str) -> str:
+    """The form in which text is compared: one kind of space and of width."""
+    return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+def stored(app: Sphinx, docname: str) -> Path:
+    """Where a page's sections are kept between builds."""
+    return Path(app.doctreedir) / "sections" / f"{docname}.json"
+
+
+def write(app: Sphinx, error: Exception | None) -> None:
+    """Write the sections of all pages into one script."""
+    if error or app.builder.format != "html":
+        return
+    rows = []
+    for docname in sorted(app.env.found_docs):
+        page = app.env.titles[docname].astext()
+        uri = app.builder.get_target_uri(docname)
+        for anchor, title, text in json.loads(
+            stored(app, docname).read_text(encoding="utf-8")
+        ):
+            rows.append([uri, anchor, title, page, text])
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    target = Path(app.outdir) / "_static"
+    text = f"const SECTIONS = [\n{lines}\n];\n"
+    (target / "sections.js").write_text(text, encoding="utf-8")
+    # Not in the book's own _static/, whose scripts jupyter-book loads on every page.
+    shutil.copyfile(Path(__file__).with_name("search.js"), target / "search.js")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Hook in before formulas become HTML, and where the build ends."""
+    app.config.templates_path.append(str(Path(__file__).parent / "templates"))
+    app.connect("doctree-resolved", collect, priority=400)
+    app.connect("build-finished", write)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
