@@ -141,11 +141,13 @@ class TestPairs:
         again = sentence_order(self.first, self.second, stream(1, "order"))
         assert not torch.equal(found.labels, again.labels)
 
-    def test_half_of_the_passages_follow_another_text(self):
-        found = next_sentence(self.first, self.second, stream(0, "next"))
-        assert found.first == self.first
-        assert sorted(found.second) == sorted(self.second)
-        assert found.labels.sum() == 4
+    @pytest.mark.parametrize("count", [4, 9, 10])
+    def test_half_of_the_passages_follow_another_text(self, count):
+        first, second = [f"a{k}" for k in range(count)], [f"b{k}" for k in range(count)]
+        found = next_sentence(first, second, stream(0, "next"))
+        assert found.first == first
+        assert sorted(found.second) == sorted(second)
+        assert found.labels.sum() == count // 2
         own = [other == f"b{k}" for k, other in enumerate(found.second)]
         assert own == [label == 0 for label in found.labels.tolist()]
 
