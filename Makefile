@@ -9,13 +9,14 @@ INSTALLED := .venv/installed
 STRIP := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.jupytext cell.metadata.papermill"
 
 # A misspelt variable would be passed over in silence: make run CHAPTER=x PROFIL=smoke.
-GIVEN := $(foreach given,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(given))))
+SPACE := $(subst x,,x x)
+GIVEN := $(foreach given,$(subst \$(SPACE),_,$(MAKEOVERRIDES)),$(firstword $(subst =, ,$(given))))
 UNKNOWN := $(filter-out PYTHON CHAPTER PROFILE SEED DEVICE JOBS,$(GIVEN))
 ifneq ($(UNKNOWN),)
 $(error unknown: $(UNKNOWN); allowed: PYTHON CHAPTER PROFILE SEED DEVICE JOBS)
 endif
 
-.PHONY: help setup book test lint check format run record clean
+.PHONY: help setup book test long lint check format run record clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -31,6 +32,9 @@ book: $(INSTALLED)  ## execute what is stale and render the book
 test: $(INSTALLED)  ## all tests: rooms, references, house rules, chapters, pages
 	$(BIN)/pytest -n $(JOBS)
 
+long: $(INSTALLED)  ## the tests that are left out: twenty root seeds a chapter, five processes
+	$(BIN)/pytest -n $(JOBS) -m long
+
 lint: $(INSTALLED)  ## ruff and the import contract
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -39,10 +43,11 @@ lint: $(INSTALLED)  ## ruff and the import contract
 check: lint  ## lint, and the tests that take less than a minute
 	$(BIN)/pytest -n $(JOBS) -m "not slow and not browser"
 
-format: $(INSTALLED)  ## put code and notebooks into the house's form
+format: $(INSTALLED)  ## put code, notebooks and the map of rooms into the house's form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(STRIP) chapters/*.ipynb
+	$(BIN)/python tests/rooms.py
 
 run: $(INSTALLED)  ## execute one chapter: make run CHAPTER=flooding PROFILE=smoke
 	$(BIN)/blogcore run $(CHAPTER) --profile $(PROFILE) --seed $(SEED) --device $(DEVICE)
@@ -54,11 +59,11 @@ clean:  ## remove everything that was built; .venv stays
 	rm -rf _build .pytest_cache .ruff_cache .import_linter_cache
 
 $(INSTALLED): constraints.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' || \
+	@"$(PYTHON)" -c 'import ensurepip' || \
 	  { echo "Python's venv is needed; on Debian: apt install python3-venv"; exit 1; }
-	$(PYTHON) -m venv .venv
+	"$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt -e '.[book,test]'
 	$(BIN)/python -c 'import matplotlib.font_manager'  # lists the fonts, once
 	@touch $@

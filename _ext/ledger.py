@@ -55,7 +55,8 @@ class Gathering(SphinxDirective):
 
     def records(self, page: str) -> list[dict]:
         """The claims and checks that a page's run recorded, and the page's address."""
-        path = runner.executed_path(page, root=Path(self.env.srcdir))
+        profile, root = self.env.config.executed_profile, Path(self.env.srcdir)
+        path = runner.executed_path(page, profile, root=root)
         self.env.note_dependency(str(path))
         found = runner.ledger(json.loads(path.read_text(encoding="utf-8")))
         uri = self.env.app.builder.get_relative_uri(

@@ -79,26 +79,6 @@ class GenerativeCell(nn.Module):
         return x + RESIDUAL_SCALE * self.branch(x)
 
 
-class Bottleneck(nn.Module):
-    """x + four GELU–Conv of sizes 1, 3, 3, 1 through width / 4: no normalisation.
-
-    Source: Child (2021), figure 3. There the last convolution is scaled down by the
-    depth's square root at the start; torch's small initial weights do without.
-    """
-
-    def __init__(self, width: int):
-        super().__init__()
-        inner = max(width // 4, 1)
-        widths = [(width, inner, 1), (inner, inner, 3), (inner, inner, 3)]
-        layers: list[nn.Module] = []
-        for fan_in, fan_out, size in [*widths, (inner, width, 1)]:
-            layers += [nn.GELU(), nn.Conv2d(fan_in, fan_out, size, padding=size // 2)]
-        self.branch = nn.Sequential(*layers)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.branch(x)
-
-
 class Down(nn.Sequential):
     """Half the size: average of 2×2, then a 1×1 convolution to the new width."""
 
@@ -118,7 +98,7 @@ def batch_norm(width: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(width, momentum=BATCH_NORM_MOMENTUM)
 
 
-def initialise(network: nn.Module, generator: torch.Generator) -> None:
+def draw_weights(network: nn.Module, generator: torch.Generator) -> None:
     """Draw the weights of all linear maps anew, uniform in ±√(3/fan_in); biases 0.
 
     Variance 1/fan_in, so that no signal fades on its way through many scales.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from blogcore.checks import check_number
 from blogcore.evidence import Estimate
-from blogcore.runtime import DATA
+from blogcore.runtime import DATA, of_the_book
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def load_settings(post: str, page: str) -> dict[str, object]:
 
 
 def _read(post: str) -> dict:
-    path = DATA / "claims" / f"{post}.toml"
+    path = of_the_book(DATA / "claims" / f"{post}.toml")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -4,31 +4,21 @@ Examples are tensors in memory. A batch is a function of the step, so a resumed 
 the same data without any state to restore.
 """
 
-import hashlib
-import io
-import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import pairwise
 from math import floor
 from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
-import numpy as np
 import torch
 
+from blogcore import pictures
 from blogcore.checks import check_integer
 from blogcore.runtime import stream
 from blogcore.tokens import Texts
 
-DIGITS_SHA256 = "f6d9e39f37dc45d327f6db33428ee58970ccceabb2535a5c179de35886b70443"
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-CIFAR_FILES = {
-    "train": [f"data_batch_{part}.bin" for part in range(1, 6)],
-    "test": ["test_batch.bin"],
-}
 
 
 class Examples(NamedTuple):
@@ -69,39 +59,22 @@ def sinusoid(count: int, generator: torch.Generator) -> Examples:
 def digits() -> Examples:
     """scikit-learn's 1,797 handwritten digits: 64 grey values in 0 … 1, ten classes.
 
-    Raises RuntimeError if the installed copy is not that of scikit-learn 1.9.
+    Errors as for ``pictures.digits``.
     """
-    # A second's import: only who needs it pays.
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    found = hashlib.sha256(bunch.data.tobytes() + bunch.target.tobytes()).hexdigest()
-    if found != DIGITS_SHA256:
-        raise RuntimeError(
-            f"digits: sha256 {found} is not {DIGITS_SHA256} (scikit-learn 1.9.1's copy)"
-        )
-    inputs = torch.tensor(bunch.data / 16, dtype=torch.float32)
-    return Examples(inputs, torch.tensor(bunch.target, dtype=torch.int64))
+    levels, labels = pictures.digits()
+    return Examples(levels.flatten(1).float() / 16, labels)
 
 
 def cifar10(folder: Path) -> tuple[Examples, Examples]:
     """CIFAR-10 as (train, test): standardised images (N, 3, 32, 32), ten classes.
 
-    Reads what ``folder`` holds: ``cifar-10-batches-bin`` (the binary version as its
-    authors distribute it) or ``images/cifar10_jpeg.npz`` (every image as JPEG bytes).
-    Raises FileNotFoundError if there is neither, ValueError for a damaged file.
+    Files and errors as for ``pictures.cifar10``.
     """
-    binary, jpeg = Path(folder) / "cifar-10-batches-bin", Path(folder) / "images"
-    if binary.is_dir():
-        read = [_read_binary(binary, CIFAR_FILES[part]) for part in ("train", "test")]
-    elif (jpeg / "cifar10_jpeg.npz").is_file():
-        read = _read_jpeg(jpeg / "cifar10_jpeg.npz")
-    else:
-        raise FileNotFoundError(
-            f"folder: {folder} has neither cifar-10-batches-bin/ nor "
-            "images/cifar10_jpeg.npz"
-        )
-    train, test = (_standardised(images, labels) for images, labels in read)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CIFAR_MEAN, CIFAR_STD))
+    train, test = (
+        Examples((levels.float() / 255 - mean) / std, labels)
+        for levels, labels in pictures.cifar10(folder)
+    )
     return train, test
 
 
@@ -201,44 +174,3 @@ def shuffled(examples: Examples, size: int, seeds: int | Sequence[int]) -> Batch
         return Examples(examples.inputs[where], examples.labels[where])
 
     return batch
-
-
-def _read_binary(folder: Path, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    rows = []
-    for name in names:
-        raw = np.fromfile(folder / name, dtype=np.uint8)
-        if raw.size != 10_000 * 3073:
-            raise ValueError(f"{name}: {raw.size} bytes, expected 10000 × 3073")
-        rows.append(raw.reshape(10_000, 3073))
-    table = np.concatenate(rows)
-    return table[:, 1:].reshape(-1, 3, 32, 32), table[:, 0]
-
-
-def _read_jpeg(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    try:
-        with open(path, "rb") as file, np.load(file) as archive:
-            return [_decoded(archive, part) for part in ("train", "test")]
-    except (BadZipFile, EOFError, KeyError, OSError, ValueError, zlib.error) as error:
-        raise ValueError(f"{path.name}: damaged ({error})") from error
-
-
-def _decoded(archive, part: str) -> tuple[np.ndarray, np.ndarray]:
-    from PIL import Image
-
-    raw, ends = archive[f"jpeg_{part}"].tobytes(), archive[f"offsets_{part}"]
-    images = [
-        np.asarray(Image.open(io.BytesIO(raw[first:last])))
-        for first, last in pairwise(ends)
-    ]
-    labels = archive[f"y_{part}"]
-    if len(labels) != len(images) or {image.shape for image in images} != {(32, 32, 3)}:
-        raise ValueError(f"{part}: needs one 32 × 32 colour image a label")
-    return np.stack(images).transpose(0, 3, 1, 2), labels
-
-
-def _standardised(images: np.ndarray, labels: np.ndarray) -> Examples:
-    if not 0 <= labels.min() <= labels.max() <= 9:
-        raise ValueError(f"labels: {labels.min()} … {labels.max()} exceed 0 … 9")
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CIFAR_MEAN, CIFAR_STD))
-    inputs = (torch.tensor(images, dtype=torch.float32) / 255 - mean) / std
-    return Examples(inputs, torch.tensor(labels, dtype=torch.int64))

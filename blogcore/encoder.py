@@ -28,7 +28,7 @@ SPREAD = 0.02  # of initial weights: BERT's initializer_range
 class MaskedLanguageHead(nn.Module):
     """Logits over the vocabulary: E LN(GELU(W h + b)) + c, with the embedding's own E.
 
-    Called on the positions asked only: ``head(hidden[asked])``, (n, width) → (n, V).
+    Called on the positions asked only: ``head(hidden[asked])``, (…, width) → (…, V).
     ``tokens`` is tied as an object, so that whatever trains or replaces it is seen.
     """
 

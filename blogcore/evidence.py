@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from blogcore.runtime import write_safely
+from blogcore.runtime import of_the_book, write_safely
 
 CONFIDENCE = 0.95
 EXACT = 1e-9
@@ -163,15 +163,28 @@ def save_records(path: Path, chapter: str, runs: Sequence[Mapping]) -> None:
 def load_records(path: Path) -> list[dict]:
     """The recorded runs of a chapter, [] if there is no file yet.
 
-    Raises ValueError if the file is not what ``save_records`` wrote.
+    Raises ValueError if the file is not what ``save_records`` wrote, or if there is no
+    book around it.
     """
-    if not Path(path).exists():
+    if not of_the_book(path).exists():
         return []
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        return [run["run"] | {"records": run["records"]} for run in content["runs"]]
-    except (ValueError, KeyError, TypeError) as error:
+        return [_checked(run["run"], run["records"]) for run in content["runs"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"path: {path} holds no records ({error!r})") from error
+
+
+def _checked(head: Mapping, records: Sequence[Mapping]) -> dict:
+    """A recorded run; an error where something that we rely on is missing."""
+    if not isinstance(head["profile"], str) or not isinstance(head["seed"], int):
+        raise ValueError(f"{head} has no profile and seed")
+    for record in records:
+        if not isinstance(record["name"], str) or not isfinite(record["value"]):
+            raise ValueError(f"{record} has no name and finite value")
+        if not all(isfinite(record[key]) for key in ("low", "high") if key in record):
+            raise ValueError(f"{record} has no finite interval")
+    return {**head, "records": [*records]}
 
 
 def _by_seed(table: pd.DataFrame, metric: str, condition: Condition) -> pd.Series:
@@ -189,6 +202,9 @@ def _rows(condition: Condition, values: pd.Series) -> tuple[Row, ...]:
 
 
 def _drift_of(name: str, old: Mapping, new: Mapping) -> list[str]:
+    kinds = ["claim" if "verdict" in record else "value" for record in (new, old)]
+    if kinds[0] != kinds[1]:
+        return [f"{name}: a {kinds[0]}, recorded as a {kinds[1]}"]
     verdicts = {old.get("verdict"), new.get("verdict")}
     if len(verdicts) > 1 and not verdicts & {"undecided"}:
         return [f"{name}: verdict {new.get('verdict')}, recorded {old.get('verdict')}"]

@@ -9,8 +9,10 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from math import ceil
@@ -19,8 +21,13 @@ from pathlib import Path
 import psutil
 from tqdm import tqdm
 
+# What a run must not depend on: how the user has set up Python, Jupyter and matplotlib.
+FOREIGN = ("PYTHON", "JUPYTER", "IPYTHON", "IPYKERNEL", "MPL", "MATPLOTLIB")
+KEPT = ("PYTHONPATH", "PYTHONHASHSEED", "MPLCONFIGDIR")
 # One thread for each chapter: faster than sharing cores, and the same numbers anywhere.
 ENVIRONMENT = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "PYTHONUTF8": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -55,11 +62,13 @@ async def execute(
             "source": str(source),
             "parameters": parameters,
             "cell_seconds": cell_seconds,
-            "environment": _environment(root, folder),
+            "folder": folder,
         }
         worker = await asyncio.create_subprocess_exec(
             # -P: the runner of this installation, not of the working directory
             *(sys.executable, "-P", "-m", "blogcore.execution", json.dumps(order)),
+            env=_environment(root, folder),
+            stdin=asyncio.subprocess.PIPE,  # it ends when we do: see _die_with_parent
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is the parent's to handle
             limit=2**30,
@@ -107,27 +116,79 @@ def _kill(worker: asyncio.subprocess.Process) -> None:
     """End a worker and its kernel, which may be deaf to anything milder."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(worker.pid)
-        for victim in [process, *process.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                victim.kill()
+        _kill_all([process, *process.children(recursive=True)])
+
+
+def _kill_all(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _environment(root: Path, folder: str) -> dict[str, str]:
-    """What a worker adds to its environment; its kernel imports blogcore from root."""
-    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    return ENVIRONMENT | {
-        "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0"),  # tests vary it
-        "PYTHONPATH": path,
-        "JUPYTER_RUNTIME_DIR": folder,
+    """A worker's environment, and its kernel's, which imports blogcore from root.
+
+    Configurations are looked for in ``folder`` and nowhere else.
+    """
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if name in KEPT or not name.startswith(FOREIGN)
     }
+    places = ("MATPLOTLIBRC", "IPYTHONDIR")
+    places += ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_PATH")
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    if own.get("BLOGCORE_DATA"):  # seen from here, not from the kernel's folder
+        own["BLOGCORE_DATA"] = str(Path(own["BLOGCORE_DATA"]).resolve())
+    return (
+        {"PYTHONHASHSEED": "0"}  # tests vary it
+        | own
+        | ENVIRONMENT
+        | dict.fromkeys(places, f"{folder}/private")
+        | {"PYTHONPATH": path, "JUPYTER_RUNTIME_DIR": folder, "TMPDIR": folder}
+    )
+
+
+def _die_with_parent(folder: str) -> None:
+    """Wait for the end of the parent, then leave nothing behind."""
+    sys.stdin.buffer.read()  # says nothing; ends when the parent has ended, however
+    _kill_all(psutil.Process().children(recursive=True))
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
+
+
+def _prepare(folder: str) -> None:
+    """Write the private configuration: this very Python as the only kernel, fonts."""
+    private = Path(folder) / "private"
+    kernel = private / "kernels" / "python3" / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    about = {"argv": command, "display_name": "Python 3", "language": "python"}
+    kernel.write_text(json.dumps(about), encoding="utf-8")
+    for fonts in _font_lists():
+        shutil.copy(fonts, private)
+    os.environ["MPLCONFIGDIR"] = str(private)
+
+
+def _font_lists() -> list[Path]:
+    """The user's lists of fonts; a kernel that had to make one would say so."""
+    import matplotlib  # in the worker only: half a second
+
+    lists = Path(matplotlib.get_cachedir())
+    if not any(lists.glob("fontlist-*.json")):
+        import matplotlib.font_manager  # writes one
+    return [*lists.glob("fontlist-*.json")]
 
 
 def _work(order: Mapping) -> int:
     """In the worker: execute the notebook, tell each cell begun, then the result."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a kernel prints by itself must not be taken for a message
-    os.environ.update(order["environment"])
+    watch = threading.Thread(target=_die_with_parent, args=[order["folder"]])
+    watch.daemon = True
+    watch.start()
     logging.disable()  # what papermill logs of a failure is told in the last message
+    _prepare(order["folder"])
     code = _code_cells(order["source"])
     begun = {}
 

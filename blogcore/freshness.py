@@ -1,19 +1,25 @@
 """Whether an executed chapter is still what its sources would give.
 
 It is, as long as its stamp is the same: a hash of the code cells, the rooms that they
-import directly or through other rooms, the data files, constraints.txt and the
-parameters. Prose is not part of it.
+import directly or through other rooms, what lies beside the chapters, the data files,
+constraints.txt, the versions that are installed and the parameters; and as long as
+nobody touched its outputs. Prose is not part of it.
 """
 
 import ast
 import hashlib
 import json
+import os
+import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import requires, version
 from pathlib import Path
 
 from blogcore.evidence import load_records
+from blogcore.execution import ENVIRONMENT
 
 PARAMETERS = ("PROFILE", "SEED", "DEVICE")
 
@@ -61,38 +67,55 @@ def stamp(job: Job) -> str:
     """The sha256 over everything that the executed chapter depends on.
 
     A data file belongs to the chapter that bears its name or names it, in its own code
-    or through a room; an audit's claims lie in the file of its post. The run's own
-    record is left out: to accept a result does not make it stale. Raises ValueError
-    for a chapter that does not take our parameters.
+    or through a room; an audit's claims lie in the file of its post. Records are left
+    out: a page shows today's, whenever it ran (``runner.graft``). Raises ValueError for
+    a chapter that does not take our parameters.
     """
     cells = _code(job)
     code = "\n".join(text(cell) for cell in cells)
-    rooms = _rooms(code, job.root / "blogcore")
-    names = code + "".join(room.read_text(encoding="utf-8") for room in rooms)
+    beside = [p for p in _files(job.root / "chapters") if p.suffix != ".ipynb"]
+    modules = [path for path in beside if path.suffix == ".py"]
+    texts = [code, *(path.read_text(encoding="utf-8") for path in modules)]
+    rooms = _rooms(texts, job.root / "blogcore")
+    names = "".join([*texts, *(room.read_text(encoding="utf-8") for room in rooms)])
     data = {
         path
-        for path in job.root.glob("data/**/*")
-        if path.is_file() and (path.stem == job.slug or path.name in names)
+        for path in _files(job.root / "data")
+        if path.stem == job.slug or path.name in names
     }
     claims = job.root / "data" / "claims" / f"{job.slug.removesuffix('_audit')}.toml"
     data |= {claims} if claims.is_file() else set()
-    files = {job.root / "constraints.txt", *rooms, *data} - {job.records}
+    files = {job.root / "constraints.txt", *rooms, *beside, *data} - {job.records}
     parts = {
         "parameters": job.parameters,
         "cells": [[cell["id"], text(cell)] for cell in cells],
         "files": {str(p.relative_to(job.root)): _digest(p) for p in files},
-        "records": job.runs(others=True),
+        "environment": ENVIRONMENT | installed(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def seal(notebook: Mapping) -> str:
+    """The sha256 of an executed notebook's cells: a changed output shows."""
+    cells = json.dumps(notebook["cells"], sort_keys=True)
+    return hashlib.sha256(cells.encode()).hexdigest()
+
+
 def is_fresh(job: Job, new_stamp: str) -> bool:
-    """Whether there is an executed chapter, whole, that carries this stamp."""
+    """Whether there is an executed chapter, as it was written, with this stamp."""
     try:
         executed = json.loads(job.target.read_text(encoding="utf-8"))
-        return executed["metadata"]["blogcore"]["stamp"] == new_stamp
+        found = executed["metadata"]["blogcore"]
+        return found["stamp"] == new_stamp and found["seal"] == seal(executed)
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+@cache
+def installed() -> dict[str, str]:
+    """The versions of Python and of what the package needs, as they are installed."""
+    needed = [re.match(r"[\w.-]+", r)[0] for r in requires("blogcore") if ";" not in r]
+    return {"python": platform.python_version()} | {n: version(n) for n in needed}
 
 
 def text(cell: Mapping) -> str:
@@ -124,9 +147,23 @@ def _code(job: Job) -> list[dict]:
     return cells
 
 
-def _rooms(code: str, package: Path) -> list[Path]:
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, behind links too, caches and hidden ones left out."""
+    been = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        been.add(os.path.realpath(place))
+        folders[:] = [
+            name
+            for name in folders
+            if name[0] not in "._" and os.path.realpath(Path(place, name)) not in been
+        ]
+        paths = (Path(place, name) for name in names if name[0] != ".")
+        yield from (path for path in paths if path.is_file())
+
+
+def _rooms(texts: list[str], package: Path) -> list[Path]:
     """The modules that code imports, directly or through other modules."""
-    found, queue = {package / "__init__.py"}, [code]
+    found, queue = {package / "__init__.py"}, [*texts]
     while queue:
         for name in _imported(queue.pop(), package):
             path = package / f"{name}.py"
@@ -146,7 +183,9 @@ def _imported(code: str, package: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+            here = [package.name] if node.level else []
+            origin = ".".join(filter(None, [*here, node.module]))
+            names |= {f"{origin}.{alias.name}" for alias in node.names}
     return {n.split(".")[1] for n in names if n.startswith(f"{package.name}.")}
 
 

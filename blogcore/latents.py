@@ -57,12 +57,12 @@ def bounded(log_std: torch.Tensor) -> torch.Tensor:
     return WIDEST * (log_std / WIDEST).tanh()
 
 
-def relative(prior: Gaussian, mean, log_std) -> Gaussian:
+def relative(prior: Gaussian, mean: torch.Tensor, log_std: torch.Tensor) -> Gaussian:
     """The posterior as a change of the prior: N(μ + Δμ, (σ Δσ)²). NVAE's choice."""
     return Gaussian(prior.mean + mean, prior.log_std + log_std)
 
 
-def absolute(prior: Gaussian, mean, log_std) -> Gaussian:
+def absolute(prior: Gaussian, mean: torch.Tensor, log_std: torch.Tensor) -> Gaussian:
     """The posterior by itself, whatever the prior: N(μ, σ²). VDVAE's choice."""
     return Gaussian(mean, log_std)
 

@@ -24,6 +24,7 @@ Parts = dict[str, torch.Tensor]
 Objective = Callable[[nn.Module, object], tuple[torch.Tensor, Parts]]
 Penalty = Callable[[nn.Module], torch.Tensor]
 Number = float | torch.Tensor  # one for all, or (S,), one a member
+NO_LABEL = torch.iinfo(torch.int64).min
 
 
 class Asked(nn.Module):
@@ -42,10 +43,7 @@ class Asked(nn.Module):
 
 
 def at(
-    model: nn.Module,
-    tensors: Mapping[str, torch.Tensor],
-    objective: Objective,
-    batch: object,
+    model: nn.Module, tensors: Mapping[str, torch.Tensor], objective: Objective, batch
 ) -> tuple[torch.Tensor, Parts]:
     """(loss, parts) of the model with other parameters and buffers, by their names.
 
@@ -61,14 +59,16 @@ def at(
         for name, old in [*part._parameters.items(), *part._buffers.items()]
         if id(old) in replaced
     }
-    asked = Asked(model, objective)
-    return functional_call(asked, placed, (batch,), tie_weights=False)
+    whole = Asked(model, objective)
+    return functional_call(whole, placed, (batch,), tie_weights=False)
 
 
 def example_losses(model: nn.Module, batch: Examples) -> torch.Tensor:
     """Cross-entropy of every example, −log softmax(model(x))_y, in nats.
 
     Logits (…, N, classes), labels (…, N) or (N,) shared by all members → losses (…, N).
+    Raises TypeError for labels that are not int64, ValueError for other shapes and for
+    labels outside the classes.
     """
     return _cross_entropy(predicted(model, batch.inputs), batch.labels)
 
@@ -303,11 +303,27 @@ def _graphics_cards(model: nn.Module) -> list[torch.device]:
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    labels = labels.expand(logits.shape[:-1])
-    losses = F.cross_entropy(
-        logits.flatten(0, -2), labels.reshape(-1), reduction="none"
-    )
-    return losses.view(labels.shape)
+    _check_labels(logits, labels)
+    flat = labels.expand(logits.shape[:-1]).reshape(-1)
+    how = {"reduction": "none", "ignore_index": NO_LABEL}  # torch's would skip −100
+    try:
+        losses = F.cross_entropy(logits.flatten(0, -2), flat, **how)
+    except IndexError as error:  # on a GPU an assertion of torch's
+        found = f"{labels.min()} … {labels.max()}"
+        allowed = f"0 … {logits.shape[-1] - 1}"
+        raise ValueError(f"labels: {found} are not all in {allowed}") from error
+    return losses.view(logits.shape[:-1])
+
+
+def _check_labels(logits: torch.Tensor, labels: torch.Tensor) -> None:
+    if labels.dtype != torch.int64:
+        raise TypeError(f"labels: {labels.dtype} is not torch.int64")
+    examples = logits.shape[:-1]
+    if not labels.ndim or labels.shape != examples[-labels.ndim :]:
+        raise ValueError(
+            f"labels: shape {tuple(labels.shape)} is neither {tuple(examples)}, as the "
+            f"logits', nor {tuple(examples[-1:])}"
+        )
 
 
 def _checked(name: str, value: Number) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 from blogcore.checks import check_integer, check_number
 
 Rule = Callable[[torch.Tensor, torch.Tensor, dict, dict], None]
+Schedule = Callable[..., None]  # of the step; what follows it is not read
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -128,29 +129,47 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
+def warm_up(optimizer: torch.optim.Optimizer, steps: int) -> Schedule:
+    """Up in equal steps for ``steps`` steps, none of them at 0, then the whole rate.
+
+    Step t has the share (t + 1) / (steps + 1). An ``on_step`` of ``training.train``.
+    """
+    check_integer("steps", steps, 0)
+    return _scheduled(optimizer, lambda step: min(1, (step + 1) / (steps + 1)))
+
+
 def linear_decay(
     optimizer: torch.optim.Optimizer, steps: int, warm_up: int = 0
-) -> Callable[..., None]:
-    """A function of the step that sets every group's learning rate for it.
+) -> Schedule:
+    """Up as in ``warm_up``, then linearly down to zero, which step ``steps`` would get.
 
-    Up in equal steps for ``warm_up`` steps, none of them at 0; the whole rate at step
-    ``warm_up``; then linearly down to zero, which step ``steps`` would have. It is an
-    ``on_step`` of ``training.train``. Raises ValueError for a warm-up of all steps.
-    Source: Devlin et al. (2019), appendix A.2.
+    The whole rate is that of step ``warm_up``. Raises ValueError for a warm-up of all
+    steps. Source: Devlin et al. (2019), appendix A.2.
     """
     check_integer("steps", steps, 1)
     check_integer("warm_up", warm_up, 0)
     if warm_up >= steps:
         raise ValueError(f"warm_up: {warm_up} leaves none of {steps} steps to decay")
+
+    def share(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / (warm_up + 1)
+        return 1 - (step - warm_up) / (steps - warm_up)
+
+    return _scheduled(optimizer, share)
+
+
+def _scheduled(
+    optimizer: torch.optim.Optimizer, share: Callable[[int], float]
+) -> Schedule:
+    """Sets every group's learning rate to its share of what it is now."""
     whole = [group["lr"] for group in optimizer.param_groups]
 
-    def decay(step: int, parts: object = None) -> None:
-        up = (step + 1) / (warm_up + 1)
-        share = up if step < warm_up else 1 - (step - warm_up) / (steps - warm_up)
+    def schedule(step: int, parts: object = None) -> None:
         for group, rate in zip(optimizer.param_groups, whole, strict=True):
-            group["lr"] = rate * share
+            group["lr"] = rate * share(step)
 
-    return decay
+    return schedule
 
 
 def _check(rule: Rule, group: dict) -> None:

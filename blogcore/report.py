@@ -1,6 +1,5 @@
 """A page's report: what is claimed before the run, what is judged, what is recorded."""
 
-import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -13,9 +12,10 @@ from blogcore import wording
 from blogcore.claims import Claim, load_claims, load_settings
 from blogcore.evidence import Estimate, interval, load_records
 from blogcore.runtime import DATA, PROFILES
-from blogcore.show import table, table_html
+from blogcore.show import escaped, plain_table, table_html
 
 GLUE = "application/papermill.record/"
+RECORDS = "blogcore-records"  # marks an output that from_records makes
 AUDIT = "_audit"
 # The fields of a claim that a record repeats, so that the ledger needs no other file.
 STATED = ("id", "statement", "author", "test", "unit", "quantity", "of")
@@ -50,9 +50,7 @@ class Numbers:
         part found under the head ``across``. Raises ValueError if that is no head, or
         for a name with more or fewer parts.
         """
-        found = _values(_runs(self.page, "full"), f"{self.page}/{prefix}/")
-        columns, rows = _spreads(found, heads, across)
-        table(columns, rows, "No run of the full profile is recorded yet.")
+        _show_records("recorded", self.page, prefix, [*heads], across)
 
     def _record(self, name: str, number: float, details: dict, said: str = "") -> None:
         metadata = {
@@ -144,9 +142,8 @@ class Report(Numbers):
 
     def other_seeds(self, seed: int) -> None:
         """The recorded verdicts of the book profile under root seeds but ``seed``."""
-        runs = [run for run in _runs(self.page, "book") if run["seed"] != seed]
         claims = [c.id for c in self.claims.values() if c.kind == "claim"]
-        display(HTML(_by_seed(runs, claims)))
+        _show_records("other seeds", self.page, seed, claims)
 
     def _claim(self, name: str) -> Claim:
         if name not in self.claims:
@@ -169,7 +166,7 @@ def _claimed(claims: Iterable[Claim]) -> str:
 def _predictions(claims: Iterable[Claim]) -> str:
     heads = ["Claim", "Whose", "Test", "Prediction"]
     rows = [
-        [wording.statement(c), c.author, html.escape(c.test), wording.predicted(c)]
+        [wording.statement(c), c.author, escaped(c.test), wording.predicted(c)]
         for c in claims
     ]
     return table_html(heads, rows)
@@ -250,6 +247,30 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple | range):
         return [_plain(item) for item in value]
     return value
+
+
+def from_records(what: str, *arguments: object) -> str:
+    """HTML of what is recorded; a page asks for it again when it is rendered.
+
+    A record that changes after a run therefore shows without another run.
+    """
+    return {"recorded": _recorded, "other seeds": _other_seeds}[what](*arguments)
+
+
+def _show_records(*call: object) -> None:
+    data = {"text/html": from_records(*call)}
+    display(data, raw=True, metadata={RECORDS: [*call]})
+
+
+def _recorded(page: str, prefix: str, heads: Sequence[str], across: str) -> str:
+    found = _values(_runs(page, "full"), f"{page}/{prefix}/")
+    columns, rows = _spreads(found, heads, across)
+    return plain_table(columns, rows, "No run of the full profile is recorded yet.")
+
+
+def _other_seeds(page: str, seed: int, claims: Sequence[str]) -> str:
+    runs = [run for run in _runs(page, "book") if run["seed"] != seed]
+    return _by_seed(runs, claims)
 
 
 def _runs(page: str, profile: str) -> list[dict]:

@@ -7,46 +7,28 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from math import inf, isfinite
 from pathlib import Path
 
-import yaml
 from joblib import cpu_count
 from tqdm import tqdm
 
-from blogcore.evidence import drift, environment, save_records
+from blogcore.contents import chapters, find_root
+from blogcore.evidence import drift, environment, load_records, save_records
 from blogcore.execution import ChapterError, execute
-from blogcore.freshness import Job, code_cells, is_fresh, stamp, text
+from blogcore.freshness import Job, code_cells, is_fresh, seal, stamp, text
+from blogcore.report import RECORDS, from_records
+from blogcore.runtime import LARGEST_ROOT, write_safely
 from blogcore.runtime import device as torch_device
-from blogcore.runtime import write_safely
 
 # Seconds for a cell and for a chapter, by profile: several times what a healthy run
 # needs, so that only a hang meets them. BLOGCORE_PATIENCE multiplies them.
 LIMITS = {"smoke": (90, 180), "book": (600, 1800), "full": (3600, 7200)}
 RECORD = "application/papermill.record/text/plain"
-
-
-def find_root(start: Path | None = None) -> Path:
-    """The folder with the book's ``_toc.yml``: ``start``, or the nearest one.
-
-    Without ``start`` it is sought from the working directory upwards, then beside the
-    package. Raises ValueError if there is none.
-    """
-    here = Path.cwd()
-    nearest = [here, *here.parents, Path(__file__).parents[1]]
-    places = nearest if start is None else [Path(start)]
-    for place in places:
-        if (place / "_toc.yml").is_file():
-            return place.resolve()
-    raise ValueError(f"root: no _toc.yml in {places[0]}")
-
-
-def chapters(root: Path | None = None) -> list[str]:
-    """The names of the chapters in the order of ``_toc.yml``."""
-    toc = yaml.safe_load((find_root(root) / "_toc.yml").read_text(encoding="utf-8"))
-    return list(_listed(toc))
+ENDING = ("SIGTERM", "SIGHUP", "SIGQUIT")
 
 
 def executed_path(
@@ -74,18 +56,17 @@ def run(
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs: {jobs!r} is not an integer >= 1")
-    root = find_root(root)
+    patience, root = _patience(), find_root(root)
     wanted = _jobs(root, slugs or chapters(root), profile, seed, device)
-    stamps = {job: stamp(job) for job in wanted}
+    stamps, failures = _stamps(wanted)
     stale = {job: new for job, new in stamps.items() if not is_fresh(job, new)}
+    for job in stamps.keys() - stale.keys():
+        _say(f"{job.slug}: unchanged, not executed")
+    if stale:
+        failures |= asyncio.run(_execute_all(stale, jobs or cpu_count(), patience))
+    problems = []
     for job in wanted:
-        if job not in stale:
-            _say(f"{job.slug}: unchanged, not executed")
-    failures = asyncio.run(_execute_all(stale, jobs or cpu_count())) if stale else {}
-    problems = list(failures.values())
-    for job in wanted:
-        if job not in failures:
-            problems += _keep(job) if record else _compare(job)
+        problems += [failures[job]] if job in failures else _meet_record(job, record)
     if problems:
         raise ChapterError("\n".join(problems))
     return {job.slug: job.target for job in wanted}
@@ -115,6 +96,7 @@ def ledger(notebook: Mapping) -> list[dict]:
 def graft(source: Mapping, executed: Mapping) -> dict:
     """The source notebook with the executed outputs under its cells, matched by id.
 
+    Tables of what is recorded are made again: records may have changed since.
     Raises ValueError for a code cell that was not executed as it now reads.
     """
     done = {cell["id"]: cell for cell in code_cells(executed)}
@@ -125,6 +107,10 @@ def graft(source: Mapping, executed: Mapping) -> dict:
             raise ValueError(f"cell {cell['id']}: not executed as it now reads")
         cell["outputs"] = deepcopy(twin["outputs"])
         cell["execution_count"] = twin["execution_count"]
+        for output in cell["outputs"]:
+            call = output.get("metadata", {}).get(RECORDS)
+            if call:
+                output["data"]["text/html"] = from_records(*call)
     return grafted
 
 
@@ -168,29 +154,63 @@ def _jobs(root: Path, slugs, profile: str, seed: int, device: str) -> list[Job]:
             raise ValueError(f"chapter: {slug!r} is not one of {', '.join(known)}")
     if profile not in LIMITS:
         raise ValueError(f"profile: {profile!r} is not one of {', '.join(LIMITS)}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed: {seed!r} is not an integer >= 0")
+    whole = isinstance(seed, int) and not isinstance(seed, bool)
+    if not whole or not 0 <= seed <= LARGEST_ROOT:
+        raise ValueError(f"seed: {seed!r} is not an integer in 0 … {LARGEST_ROOT}")
     torch_device(device)
     return [Job(root, slug, profile, seed, device) for slug in dict.fromkeys(slugs)]
 
 
-def _listed(toc: object) -> Iterator[str]:
-    """Every chapter that a table of contents names, in its order."""
-    if isinstance(toc, dict):
-        name = toc.get("file", "")
-        if name.startswith("chapters/"):
-            yield name.removeprefix("chapters/").removesuffix(".ipynb")
-    for item in toc.values() if isinstance(toc, dict) else toc:
-        if isinstance(item, dict | list):
-            yield from _listed(item)
+def _patience() -> float:
+    given = os.environ.get("BLOGCORE_PATIENCE", "1")
+    try:
+        patience = float(given)
+    except ValueError:
+        patience = 0.0
+    if not (isfinite(patience) and patience > 0):
+        raise ValueError(f"BLOGCORE_PATIENCE: {given!r} is not a finite number > 0")
+    return patience
 
 
-async def _execute_all(stale: Mapping[Job, str], workers: int) -> dict[Job, str]:
-    """Execute the jobs and write what they gave; the messages of those that failed."""
-    with suppress(NotImplementedError, RuntimeError):  # Windows, or not the main thread
-        cancel = asyncio.current_task().cancel
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, cancel)
-    patience = float(os.environ.get("BLOGCORE_PATIENCE", 1))
+def _stamps(jobs: Sequence[Job]) -> tuple[dict[Job, str], dict[Job, str]]:
+    """The stamps of the jobs that can be executed, and what ails the others."""
+    stamps, failures = {}, {}
+    for job in jobs:
+        try:
+            stamps[job] = stamp(job)
+        except (OSError, ValueError) as error:
+            failures[job] = _named(job, error)
+    return stamps, failures
+
+
+def _named(job: Job, error: Exception) -> str:
+    message = str(error)
+    return message if message.startswith(job.slug) else f"{job.slug}: {message}"
+
+
+def _recorded_seconds(job: Job) -> float:
+    """The longest that the recorded runs of this profile took; unknown is longest."""
+    try:
+        runs = load_records(job.records)
+    except ValueError:  # to be told later, when the record is met
+        return inf
+    found = [run.get("seconds", 0) for run in runs if run["profile"] == job.profile]
+    return max(found, default=inf)
+
+
+async def _execute_all(
+    stale: Mapping[Job, str], workers: int, patience: float
+) -> dict[Job, str]:
+    """Execute the jobs and write what they gave; the messages of those that failed.
+
+    The longest begin first: none is left running alone at the end.
+    """
+    cancel = asyncio.current_task().cancel
+    for number in (getattr(signal, name, None) for name in ENDING):
+        # Windows has fewer; only the main thread has handlers; nohup ignores SIGHUP.
+        with suppress(NotImplementedError, RuntimeError, ValueError, TypeError):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                asyncio.get_running_loop().add_signal_handler(number, cancel)
     gate, failures = asyncio.Semaphore(workers), {}
 
     async def attempt(job: Job) -> None:
@@ -199,17 +219,41 @@ async def _execute_all(stale: Mapping[Job, str], workers: int) -> dict[Job, str]
             begin = time.monotonic()
             try:
                 notebook = await execute(job.source, job.parameters, *limits, job.root)
-            except ChapterError as error:
-                failures[job] = str(error)
-            else:
-                _write(job, notebook, stale[job], time.monotonic() - begin)
+                faults = _faults(notebook)
+                new = None if faults else stale[job]
+                _write(job, notebook, new, time.monotonic() - begin)
+            except (ChapterError, OSError) as error:
+                faults = [str(error)]
+            if faults:
+                failures[job] = "\n".join(_named(job, fault) for fault in faults)
 
-    await asyncio.gather(*map(attempt, stale))
+    longest_first = sorted(stale, key=_recorded_seconds, reverse=True)
+    await asyncio.gather(*map(attempt, longest_first))
     return failures
 
 
-def _write(job: Job, notebook: dict, new_stamp: str, seconds: float) -> None:
-    """Keep an executed notebook, without papermill's times and paths in it."""
+def _faults(notebook: Mapping) -> list[str]:
+    """What no page may show: words on stderr, a figure's cell without its figure."""
+    faults = []
+    for number, cell in enumerate(code_cells(notebook)):
+        name = f"code cell {number}, `{text(cell).strip().partition(chr(10))[0]}`"
+        outputs = cell["outputs"]
+        complaints = ["".join(o["text"]) for o in outputs if o.get("name") == "stderr"]
+        if complaints:
+            faults.append(f"{name}: writes to stderr: {complaints[0].strip()}")
+        shown = {kind for o in outputs for kind in o.get("data", {})}
+        if "image" in cell["metadata"].get("mystnb", {}) and not any(
+            kind.startswith("image/") for kind in shown
+        ):
+            faults.append(f"{name}: its figure is missing")
+    return faults
+
+
+def _write(job: Job, notebook: dict, new_stamp: str | None, seconds: float) -> None:
+    """Keep an executed notebook, without papermill's times and paths in it.
+
+    Without a stamp it will be executed again.
+    """
     for cell in notebook["cells"]:
         del cell["metadata"]["papermill"]
         if "injected-parameters" in cell["metadata"].get("tags", []):
@@ -219,6 +263,7 @@ def _write(job: Job, notebook: dict, new_stamp: str, seconds: float) -> None:
         "kernelspec": notebook["metadata"]["kernelspec"],
         "blogcore": {
             "stamp": new_stamp,
+            "seal": seal(notebook),
             "parameters": job.parameters,
             "run": {"seconds": round(seconds, 1), **environment(device)},
         },
@@ -226,6 +271,14 @@ def _write(job: Job, notebook: dict, new_stamp: str, seconds: float) -> None:
     content = json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True)
     write_safely(job.target, content.encode())
     _say(f"{job.slug}: executed in {seconds:.0f} s")
+
+
+def _meet_record(job: Job, accept: bool) -> list[str]:
+    """Record what an executed chapter gave, or say where it left the record."""
+    try:
+        return _keep(job) if accept else _compare(job)
+    except (OSError, ValueError) as error:
+        return [_named(job, error)]
 
 
 def _compare(job: Job) -> list[str]:

@@ -13,6 +13,7 @@ DATA = Path(__file__).resolve().parents[1] / "data"
 PROFILES = ("smoke", "book", "full")
 PURPOSES = ("judged", "tuning")
 SEEDS_PER_PURPOSE = 500
+LARGEST_ROOT = 10**15  # its seeds are integers of 64 bits
 
 
 def device(name: str = "auto") -> torch.device:
@@ -53,6 +54,8 @@ def seeds(root: int, count: int, purpose: str = "judged") -> list[int]:
     never meet, nor do those of two roots.
     """
     check_integer("root", root, 0)
+    if root > LARGEST_ROOT:
+        raise ValueError(f"root: {root!r} is not an integer in 0 … {LARGEST_ROOT}")
     check_integer("count", count, 1)
     if purpose not in PURPOSES:
         raise ValueError(f"purpose: {purpose!r} is not one of {PURPOSES}")
@@ -72,6 +75,47 @@ def by_profile(profile: str, **choices):
     if set(choices) != set(PROFILES):
         raise ValueError(f"choices: {sorted(choices)} must name exactly {PROFILES}")
     return choices[profile]
+
+
+def real_data(*names: str) -> Path:
+    """The folder with real data that BLOGCORE_DATA names, as an absolute path.
+
+    To be called in a chapter's first cell, with the names that the chapter will read:
+    what is missing (of ``"a or b"``, both) is told before the work. A relative folder
+    is the one seen from where the command was given. Raises ValueError if the variable
+    is not set, names no folder, or the folder lacks one of the names; data/README.md
+    says what lies there.
+    """
+    given = os.environ.get("BLOGCORE_DATA", "")
+    if not given:
+        raise ValueError("BLOGCORE_DATA: not set; see data/README.md")
+    places = [Path(base, given) for base in (os.environ.get("PWD", ""), Path.cwd())]
+    folder = next((place.resolve() for place in places if place.is_dir()), None)
+    if folder is None:
+        raise ValueError(f"BLOGCORE_DATA: {given!r} is no folder")
+    missing = [
+        name
+        for name in names
+        if not any((folder / path).exists() for path in name.split(" or "))
+    ]
+    if missing:
+        lacking = ", ".join(missing)
+        raise ValueError(f"BLOGCORE_DATA: {folder} lacks {lacking}; see data/README.md")
+    return folder
+
+
+def of_the_book(path: Path) -> Path:
+    """``path``, a file of claims or records, as it is; they do not lie in the package.
+
+    Raises ValueError if the package was installed without the book's folder of data.
+    """
+    folder = Path(path).parents[1]
+    if not folder.is_dir():
+        raise ValueError(
+            f"path: {folder} is missing; claims and records come with a checkout of "
+            "the book, and pip install -e . in it"
+        )
+    return Path(path)
 
 
 def write_safely(path: Path, content: bytes) -> None:

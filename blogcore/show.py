@@ -2,10 +2,13 @@
 
 import html
 import inspect
+import re
 import textwrap
 from collections.abc import Sequence
 
 from IPython.display import HTML, Markdown, display
+
+FORMULA = re.compile(r"\$[^$]+\$")
 
 
 def source(*objects: object) -> None:
@@ -16,9 +19,21 @@ def source(*objects: object) -> None:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence], otherwise: str) -> None:
     """Rows under their heads, or the sentence ``otherwise`` if there are none yet."""
-    heads, *cells = [[html.escape(str(cell)) for cell in row] for row in [heads, *rows]]
-    text = table_html(heads, cells) if cells else f"<p>{html.escape(otherwise)}</p>"
-    display(HTML(text))
+    display(HTML(plain_table(heads, rows, otherwise)))
+
+
+def plain_table(heads: Sequence[str], rows: Sequence[Sequence], otherwise: str) -> str:
+    """The same as HTML, which is not displayed."""
+    heads, *cells = [[escaped(str(cell)) for cell in row] for row in [heads, *rows]]
+    return table_html(heads, cells) if cells else f"<p>{html.escape(otherwise)}</p>"
+
+
+def escaped(text: str) -> str:
+    """Words as HTML, with formulas between dollars marked for the build to typeset.
+
+    In plain Jupyter they stay what they are, and are typeset there.
+    """
+    return FORMULA.sub(r'<span class="tex">\g<0></span>', html.escape(text))
 
 
 def table_html(

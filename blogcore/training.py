@@ -57,7 +57,7 @@ def train(
     moved = bool(start.done)
     for step in range(start.done, steps):
         batch = batches(step)
-        with _named_draws(model, step):
+        with _named_draws(model, step, first=step == start.done):
             loss, parts = objective(model, batch)
         _check(step, loss, parts, rows)
         for call in on_step:
@@ -206,8 +206,12 @@ def _start(model: nn.Module) -> None:
 
 
 @contextmanager
-def _named_draws(model: nn.Module, step: int) -> Iterator[None]:
+def _named_draws(model: nn.Module, step: int, *, first: bool) -> Iterator[None]:
     """ValueError if what is inside draws from a global stream that nobody seeded."""
+    # To look costs 60 µs: in the first step, and then more and more rarely.
+    if not (first or (step + 1).bit_count() == 1):
+        yield
+        return
     devices = {torch.device("cpu"), next(model.parameters()).device}
     before = list(map(_global_state, devices))
     yield
@@ -234,7 +238,7 @@ def _check(step: int, loss: torch.Tensor, parts: Parts, rows: list[Parts]) -> No
         raise FloatingPointError(
             f"step {step}: loss is not finite (members {where}); parts: {values}"
         )
-    if rows and parts.keys() != rows[-1].keys():
+    if rows and rows[-1].keys() != parts.keys():
         raise ValueError(
             f"objective: its parts are {sorted(parts)} in step {step} and were "
             f"{sorted(rows[-1])} before"

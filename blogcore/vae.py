@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from blogcore.cells import Down, EncoderCell, GenerativeCell, Up, initialise
+from blogcore.cells import Down, EncoderCell, GenerativeCell, Up, draw_weights
 from blogcore.checks import check_integer
 from blogcore.latents import Draw, Gaussian, Relation, bounded, relative
 
@@ -62,7 +62,7 @@ class Walk(NamedTuple):
         return self.steps
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Hierarchy:
     """A hierarchical VAE's sizes and parts, in the order in which data meet them.
 
@@ -78,15 +78,15 @@ class Hierarchy:
     groups: tuple[int, ...] = (1, 1, 1)
     width: int = 16
     growth: int = 2
-    latents: int = 4  # channels of each z_l; 20 in the paper
+    latent_channels: int = 4  # of each z_l; 20 in the paper
     cells: int = 1  # a group; 2 in the paper. A scale without groups has one cell.
     encoder_cell: Cell = EncoderCell
     decoder_cell: Cell = GenerativeCell
-    posterior: Relation = relative
+    relation: Relation = relative  # of each posterior to its prior
 
     def __post_init__(self):
-        counts = ("outputs", "channels", "size", "width", "growth", "latents", "cells")
-        for name in counts:
+        counts = ("outputs", "channels", "size", "width", "growth", "latent_channels")
+        for name in (*counts, "cells"):
             check_integer(name, getattr(self, name), 1)
         for count in self.groups:
             check_integer("groups", count, 0)
@@ -109,31 +109,36 @@ class Hierarchy:
 
     def dimensions(self) -> int:
         """How many numbers z = (z_1 … z_L) has."""
-        return sum(self.latents * size**2 * count for size, _, count in self.scales())
+        places = sum(size**2 * count for size, _, count in self.scales())
+        return self.latent_channels * places
 
 
 class Group(nn.Module):
     """One latent group: prior p(z|s), posterior q(z|s, x) beside it, merge of s and z.
 
     ``forward(stream, features, draw)`` → (stream, ``Step``); features None: no
-    posterior, z comes from the prior. stream and features (N, width, H, W). The first
-    group's prior is N(0, 1). Source: Vahdat and Kautz (2020), figure 2 and section 3.
+    posterior, z comes from the prior. stream and features (N, width, H, W), ``draw`` of
+    a ``Gaussian`` gives z (N, latent_channels, H, W). The first group's prior is
+    N(0, 1). Source: Vahdat and Kautz (2020), figure 2 and section 3.
     """
 
-    def __init__(self, hierarchy: Hierarchy, width: int, first: bool):
+    def __init__(self, hierarchy: Hierarchy, width: int, *, first: bool):
         super().__init__()
-        twice = 2 * hierarchy.latents
-        self.relation = hierarchy.posterior
+        twice = 2 * hierarchy.latent_channels
+        self.relation = hierarchy.relation
         self.prior = _Standard(twice) if first else _head(width, twice, 1)
         self.question = nn.Conv2d(width, width, 1)
         self.answer = _head(width, twice, 3)
         self.merge = nn.Sequential(
-            nn.Conv2d(width + hierarchy.latents, width, 1),
+            nn.Conv2d(width + hierarchy.latent_channels, width, 1),
             *(hierarchy.decoder_cell(width) for _ in range(hierarchy.cells)),
         )
 
     def forward(
-        self, stream: torch.Tensor, features: torch.Tensor | None, draw
+        self,
+        stream: torch.Tensor,
+        features: torch.Tensor | None,
+        draw: Callable[[Gaussian], torch.Tensor],
     ) -> tuple[torch.Tensor, Step]:
         mean, log_std = self.prior(stream).chunk(2, 1)
         prior, posterior = Gaussian(mean, bounded(log_std)), None
@@ -201,7 +206,8 @@ class Decoder(nn.Module):
             if not count:
                 way_in += [hierarchy.decoder_cell(width)]
             groups = [
-                Group(hierarchy, width, first and index == 0) for index in range(count)
+                Group(hierarchy, width, first=first and index == 0)
+                for index in range(count)
             ]
             scales.append(Scale(way_in, groups))
             above = width
@@ -246,7 +252,7 @@ class HierarchicalVAE(nn.Module):
         super().__init__()
         self.hierarchy = hierarchy
         self.tower, self.decoder = Tower(hierarchy), Decoder(hierarchy)
-        initialise(self, generator)
+        draw_weights(self, generator)
         # At the start every prior and every posterior is N(0, 1): with random heads the
         # spread of z would grow from group to group, and fifteen of them overflow.
         for group in self.decoder.modules():

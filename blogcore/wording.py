@@ -5,6 +5,7 @@ from math import ceil, floor, inf, log10
 
 from blogcore.claims import Above, Below, Claim
 from blogcore.evidence import Estimate
+from blogcore.show import escaped
 
 SYMBOLS = {
     "holds": "✓",
@@ -26,7 +27,7 @@ def badge(verdict: str) -> str:
 def statement(claim: Claim, link: bool = False) -> str:
     """Number and sentence of a claim as HTML; ``link`` leads to where it is judged."""
     name = f'<a href="#{claim.id.lower()}">{claim.id}</a>' if link else claim.id
-    return f"<b>{name}</b> {html.escape(claim.statement)}"
+    return f"<b>{name}</b> {escaped(claim.statement)}"
 
 
 def predicted(claim: Claim) -> str:

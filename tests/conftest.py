@@ -4,19 +4,34 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
 
+import shapes
+
+shapes.begin()  # before anything imports a room
+
 import contextlib
 import io
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
-from pages import house_style, shown, site, soups  # noqa: F401 (shared fixtures)
+from pages import (  # noqa: F401 (shared fixtures)
+    house_style,
+    profile,
+    shown,
+    site,
+    smoke,
+    soups,
+)
 from xdist.scheduler import LoadFileScheduling
 
 from blogcore import runner
+
+# A shell's background job ignores Ctrl-C, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 TOC = """\
@@ -107,7 +122,7 @@ class Book:
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
         )
 
     def run(self, *arguments: str) -> tuple[int, str]:

@@ -12,7 +12,8 @@ import yaml
 from bs4 import BeautifulSoup
 from filelock import FileLock
 
-from blogcore import interactive, report, show, style
+from blogcore import interactive, report, runner, show, style
+from blogcore.freshness import Job, is_fresh, stamp
 
 ROOT = Path(__file__).parents[1]
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
@@ -32,30 +33,72 @@ PAGES = [TOC["root"], *(n for part in TOC["parts"] for n in listed(part["chapter
 CHAPTERS = [name for name in PAGES if name.startswith("chapters/")]
 
 
-def render(root: Path, **environment: str) -> subprocess.Popen:
+def rendered(root: Path) -> Path:
+    """The folder of the pages that ``render`` makes: apart from those of make book."""
+    return root / "_build" / "tested" / "_build" / "html"
+
+
+def render(root: Path, profile: str, **environment: str) -> subprocess.Popen:
     """Start to bring the pages below ``root`` up to date, with the package there."""
     path = os.pathsep.join([str(root), environment.pop("PYTHONPATH", "")])
     command = [JUPYTER_BOOK, "build", root, "-W", "-n", "--keep-going"]
-    settings = os.environ | environment | {"PYTHONPATH": path}
+    command += ["--path-output", rendered(root).parents[1]]
+    settings = os.environ | {"BLOGCORE_PROFILE": profile, "PYTHONPATH": path}
+    settings |= environment
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=root, env=settings, **pipe)
 
 
-def finish(build: subprocess.Popen) -> None:
-    """Wait for a build, and show what it said if it failed."""
+def finish(build: subprocess.Popen) -> str:
+    """Wait for a build; what it said, which is shown if it failed."""
     said, _ = build.communicate()
     assert build.returncode == 0, said[-4000:]
+    return said
+
+
+def once(tmp_path_factory, name: str, action) -> str:
+    """Do something once for all of xdist's workers; the text that it gave."""
+    base = tmp_path_factory.getbasetemp()
+    # A worker's folder lies in the session's; without workers it is the session's.
+    done = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{done}.lock"):
+        if not done.exists():
+            done.write_text(action(), encoding="utf-8")
+    return done.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory, worker_id: str) -> Path:
-    """The folder of the pages, brought up to date once for all of xdist's workers."""
-    done = tmp_path_factory.getbasetemp().parent / "rendered"
-    with FileLock(f"{done}.lock"):
-        if worker_id == "master" or not done.exists():
-            finish(render(ROOT))
-            done.touch()
-    return ROOT / "_build" / "html"
+def smoke(tmp_path_factory) -> str:
+    """Brings every page up to date in its smoke profile; what the command said."""
+
+    def action() -> str:
+        command = [sys.executable, "-m", "blogcore.runner", "run", "--profile", "smoke"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+        return done.stdout + done.stderr
+
+    return once(tmp_path_factory, "smoke", action)
+
+
+@pytest.fixture(scope="session")
+def profile(tmp_path_factory) -> str:
+    """Whose runs the tested pages show: make book's, if it has made them, or smoke's.
+
+    To execute the book takes longer than all tests together, and most of what can be
+    wrong with a page is as wrong in its smoke profile.
+    """
+
+    def action() -> str:
+        jobs = [Job(ROOT, slug) for slug in runner.chapters(ROOT)]
+        return "book" if all(is_fresh(job, stamp(job)) for job in jobs) else "smoke"
+
+    return once(tmp_path_factory, "profile", action)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory, profile: str, smoke: str) -> Path:
+    """The folder of the pages, brought up to date."""
+    once(tmp_path_factory, "rendered", lambda: finish(render(ROOT, profile)))
+    return rendered(ROOT)
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +139,8 @@ def shown(monkeypatch) -> list:
     outputs = []
 
     def display(thing, raw=False, metadata=None):
-        outputs.append((thing if raw else thing.data, metadata))
+        text = thing.get("text/html", thing) if raw else thing.data
+        outputs.append((text, metadata))
 
     for room in (show, interactive, report):
         monkeypatch.setattr(room, "display", display)

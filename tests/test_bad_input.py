@@ -17,6 +17,7 @@ from blogcore import (
     landscape,
     networks,
     objectives,
+    optim,
     show,
     sphere,
     style,
@@ -287,7 +288,7 @@ WRONG = {
         (lambda: Checkpoint("x", 1, ""), "run: ''"),
         (lambda: Checkpoint("x", 1, 7), "run: 7"),
         (lambda: training.Probe(0, dict), "every: 0"),
-        (lambda: training.linear_decay(SGD, 0), "steps: 0"),
+        (lambda: optim.linear_decay(SGD, 0), "steps: 0"),
         (lambda: training.StopBelow(NET, NAN), "level: nan"),
     ],
     "evidence": [

@@ -9,10 +9,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
-from pages import CHAPTERS, ROOT, finish, render
+from pages import CHAPTERS, ROOT, finish, render, rendered
 
 from blogcore import runner
-from blogcore.claims import load_claims
+from blogcore.freshness import seal
 
 EXTERNAL = re.compile(r"(https?:)?//")
 LARGEST = 2_000_000
@@ -30,13 +30,17 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="session")
-def executed() -> dict[str, list[dict]]:
-    """The verdicts that each chapter's run recorded."""
-    found = {}
-    for slug in runner.chapters(ROOT):
-        text = runner.executed_path(slug, root=ROOT).read_text(encoding="utf-8")
-        records = runner.ledger(json.loads(text))
-        found[slug] = [record for record in records if record["kind"] == "verdict"]
+def executed(site, profile) -> list[dict]:
+    """The claims and checks that the runs recorded, with their addresses."""
+    found = []
+    for page in runner.chapters(ROOT):
+        path = runner.executed_path(page, profile, root=ROOT)
+        text = path.read_text(encoding="utf-8")
+        found += [
+            record | {"link": f"chapters/{page}.html#{record['slug']}"}
+            for record in runner.ledger(json.loads(text))
+            if record["kind"] in ("verdict", "check")
+        ]
     return found
 
 
@@ -111,31 +115,48 @@ def test_pages_are_small(site, soups):
     assert {n: size for n, size in sizes.items() if size > LARGEST} == {}
 
 
-def test_ledger_lists_every_claim(site, soups, executed):
-    rows = {
-        row.a["href"]: " ".join(row.get_text(" ").split())
-        for row in soups["ledger"].select("table.ledger tbody tr")
-    }
-    claims = {
-        f"chapters/{slug}.html#{claim['slug']}": claim
-        for slug, found in executed.items()
-        for claim in found
-    }
+def test_ledger_lists_every_claim_of_others_first_and_checks_apart(soups, executed):
+    ledger = soups["ledger"]
+    claims = {r["link"]: r for r in executed if r["kind"] == "verdict"}
+    found = ledger.select("table.ledger tbody tr")
+    rows = {row.a["href"]: " ".join(row.get_text(" ").split()) for row in found}
     assert sorted(rows) == sorted(claims)
-    assert list(rows) == [
-        f"chapters/{slug}.html#{claim.id.lower()}"
-        for slug in executed
-        for claim in load_claims(slug)
-    ]
     for link, claim in claims.items():
         for part in ("id", "author", "verdict", "unit"):
             assert claim[part] in rows[link]
-        assert rows[link].endswith(f"n = {claim['n']}")
-    assert f"{len(claims)} claims" in soups["index"].article.get_text()
+        count = f"over {claim['n']} {claim['of']}" if claim["of"] else "n ="
+        assert count in rows[link]
+    checks = [link["href"] for link in ledger.select("p.checks a")]
+    assert checks == [r["link"] for r in executed if r["kind"] == "check"]
+    for table in ledger.select("table.ledger"):
+        whose = [row.select("td")[1].get_text(strip=True) for row in table("tr")[1:]]
+        assert whose == sorted(whose, key=lambda author: author == "ours")
+
+
+def test_ledger_has_a_section_for_each_finished_post(soups):
+    titles = [h.get_text().strip("#") for h in soups["ledger"].article.select("h2")]
+    posts = [name for name in CHAPTERS if not name.endswith("_audit")]
+    assert len(titles) == len(posts)
+    contents = [link.get_text(strip=True) for link in soups["ledger"].select(".toc-h2")]
+    assert contents == titles
+
+
+def test_index_counts_the_claims_of_posts_and_papers_first(soups, executed):
+    claims = [r for r in executed if r["kind"] == "verdict"]
+    theirs = [claim for claim in claims if claim["author"] != "ours"]
+    said = soups["index"].select_one("p.tally").get_text()
+    assert said.startswith(f"Of {len(theirs)} claims of the posts and papers ")
+    assert f"Of {len(claims) - len(theirs)} claims of our own " in said
+    held = sum(claim["verdict"] == "holds" for claim in theirs)
+    assert f" {held} hold" in said
+    links = soups["index"].select("table.chapters td a")
+    posts = [name for name in CHAPTERS if not name.endswith("_audit")]
+    assert [link["href"].removesuffix(".html") for link in links] == posts
+    assert len(soups["index"].select("table.chapters tbody tr")) == 8
 
 
 @pytest.fixture(scope="module")
-def copies(site, tmp_path_factory) -> list[Path]:
+def copies(site, profile, tmp_path_factory) -> list[Path]:
     """The book rendered in two other folders, on other days, in other places."""
     folder = tmp_path_factory.mktemp("copies")
     (folder / "later").mkdir()
@@ -144,11 +165,13 @@ def copies(site, tmp_path_factory) -> list[Path]:
     skip = shutil.ignore_patterns(".*", "_build", "tests", "__pycache__", "*.egg-info")
     for root in roots:
         shutil.copytree(ROOT, root, ignore=skip)
-        shutil.copytree(ROOT / "_build" / "executed", root / "_build" / "executed")
+        runs = Path("_build") / "executed" / f"{profile}-0"
+        shutil.copytree(ROOT / runs, root / runs)
     builds = [
-        render(roots[0], TZ="Pacific/Kiritimati", LC_ALL="C"),
+        render(roots[0], profile, TZ="Pacific/Kiritimati", LC_ALL="C"),
         render(
             roots[1],
+            profile,
             TZ="America/St_Johns",
             LC_ALL="C.UTF-8",
             LANG="zh_CN.UTF-8",
@@ -163,7 +186,7 @@ def copies(site, tmp_path_factory) -> list[Path]:
 
 
 def test_builds_are_identical_byte_for_byte(copies):
-    pages = [root / "_build" / "html" for root in copies]
+    pages = [rendered(root) for root in copies]
     files = [{p.relative_to(r): p for p in r.rglob("*") if p.is_file()} for r in pages]
     assert files[0].keys() == files[1].keys()
     differing = [
@@ -173,10 +196,10 @@ def test_builds_are_identical_byte_for_byte(copies):
     assert len(files[0]) > 50
 
 
-def test_new_runs_reach_chapter_and_ledger(copies):
+def test_new_runs_reach_chapter_and_ledger(copies, profile):
     root = copies[0]
     slug = runner.chapters(root)[0]
-    path = runner.executed_path(slug, root=root)
+    path = runner.executed_path(slug, profile, root=root)
     notebook = json.loads(path.read_text(encoding="utf-8"))
     for output in (o for cell in notebook["cells"] for o in cell.get("outputs", [])):
         details = output.get("metadata", {}).get("blogcore", {})
@@ -184,7 +207,9 @@ def test_new_runs_reach_chapter_and_ledger(copies):
             details["statement"] += " NEWS"
         if "text/html" in output.get("data", {}):
             output["data"]["text/html"] = "<p>NEWS</p>"
+    notebook["metadata"]["blogcore"]["seal"] = seal(notebook)
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    finish(render(root))
+    finish(render(root, profile))
     for name in ("ledger", f"chapters/{slug}"):
-        assert "NEWS" in (root / f"_build/html/{name}.html").read_text(encoding="utf-8")
+        page = rendered(root) / f"{name}.html"
+        assert "NEWS" in page.read_text(encoding="utf-8")

@@ -22,23 +22,20 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
 FLAGS += ["--disable-background-networking"]
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-# Formulas that MathJax passed over, could not read, or was never shown.
+# Formulas that were passed over, and code of formulas that a reader would see.
 UNTYPESET = r"""() => {
   const article = document.querySelector("article");
   const all = (selector) => [...article.querySelectorAll(selector)];
-  const missing = all(".math").filter((m) => !m.querySelector("mjx-container"));
-  const wrong = all("[data-mjx-error], merror");
+  const missing = all(".math, .tex").filter((m) => !m.querySelector(".katex"));
   const copy = article.cloneNode(true);
-  copy.querySelectorAll("pre, code, mjx-container, script").forEach((e) => e.remove());
+  copy.querySelectorAll("pre, code, .katex, script").forEach((e) => e.remove());
   const raw = copy.textContent.match(/\$|\\\(|\\\[|\\begin\{/g) ?? [];
-  return {
-    missing: missing.map((m) => m.textContent),
-    wrong: wrong.map((m) => m.dataset.mjxError ?? m.textContent), raw};
+  return {missing: missing.map((m) => m.textContent), raw};
 }"""
-# What axe would judge again and again: MathJax's paths, and the words of each colour in
-# thousands of code tokens. One token of each colour is left.
+# What axe would judge again and again: the boxes of formulas, and the words of each
+# colour in thousands of code tokens. One token of each colour is left.
 PRUNE = """() => {
-  document.querySelectorAll("mjx-container").forEach((m) => m.remove());
+  document.querySelectorAll(".katex-html").forEach((m) => m.remove());
   const seen = new Set();
   for (const token of document.querySelectorAll("pre span[class]")) {
     if (seen.has(token.className)) token.replaceWith(token.textContent);
@@ -109,7 +106,6 @@ def visit(browser, places):
         page = contexts[-1].new_page()
         watch(page, places[place], faults)
         page.goto(f"{places[place]}/{name}.html{query}")
-        page.evaluate("window.MathJax?.startup.promise")
         return page
 
     yield _visit
@@ -146,7 +142,7 @@ def test_page_opens_with_its_formulas(visit, name, place):
     page = visit(name, place)
     assert page.title().strip()
     assert page.locator("h1:visible").count() == 1
-    assert page.evaluate(UNTYPESET) == {"missing": [], "wrong": [], "raw": []}
+    assert page.evaluate(UNTYPESET) == {"missing": [], "raw": []}
 
 
 def test_sliders_move(visit):
@@ -323,3 +319,52 @@ def serious(page, options: dict) -> list[tuple]:
     found = page.evaluate("o => axe.run({preload: false, ...o})", options)
     worst = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
     return [(v["id"], [node["target"] for node in v["nodes"]]) for v in worst]
+
+
+def test_the_ledger_is_filtered_without_a_script(visit):
+    page = visit("ledger", java_script_enabled=False)
+    rows = page.locator("table.ledger tbody tr:visible")
+    everything = rows.count()
+    page.get_by_label("ours", exact=True).check()
+    ours = rows.count()
+    page.get_by_label("posts' and papers'").check()
+    theirs = rows.count()
+    assert 0 < ours < everything
+    assert ours + theirs == everything
+    page.get_by_label("everybody's").check()
+    found = 0
+    for verdict in ("holds", "contradicted", "undecided"):
+        page.get_by_label(verdict, exact=True).check()
+        assert {
+            t.split()[-1]
+            for t in page.locator(
+                "table.ledger tbody tr:visible .badge"
+            ).all_inner_texts()
+        } <= {verdict}
+        found += rows.count()
+    assert found == everything
+
+
+def test_formulas_need_no_script(visit):
+    page = visit(CHAPTERS[0], java_script_enabled=False)
+    assert page.evaluate(UNTYPESET) == {"missing": [], "raw": []}
+    assert page.locator(".katex").count() > 50
+    family = "e => getComputedStyle(e).fontFamily"
+    assert "KaTeX" in page.locator(".katex").first.evaluate(family)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_equations_and_their_numbers_do_not_lie_on_each_other(visit, scheme):
+    for viewport in (DESKTOP, PHONE):
+        page = visit(CHAPTERS[0], viewport=viewport, color_scheme=scheme)
+        overlap = page.locator("div.math:has(.eqno)").evaluate_all(
+            """all => all.map((m) => {
+              const number = m.querySelector(".eqno").getBoundingClientRect();
+              const formula = m.querySelector(".katex-display").getBoundingClientRect();
+              return Math.min(number.right, formula.right) - 1 >
+                Math.max(number.left, formula.left) &&
+                Math.min(number.bottom, formula.bottom) - 1 >
+                Math.max(number.top, formula.top); })"""
+        )
+        assert overlap
+        assert not any(overlap)

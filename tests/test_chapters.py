@@ -1,4 +1,4 @@
-"""Every chapter in its smoke profile: five processes, the same numbers and outputs."""
+"""Every page in its smoke profile: two ways to run it, the same numbers and outputs."""
 
 import json
 import os
@@ -12,35 +12,31 @@ import nbformat
 import pytest
 
 from blogcore import runner
-from blogcore.freshness import code_cells, text
+from blogcore.freshness import Job, code_cells, is_fresh, stamp, text
 from blogcore.report import AUDIT
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("blogcore", "chapters", "data")
 GLUE = re.compile(r"\{glue:text\}`(\w+)\.ipynb::([^:`]+)(?::[^`]*)?`")
 
+RUN = ("blogcore.runner", "run")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
 
 class Chapter:
-    """A chapter as written, and what each of its five executions gave."""
+    """A page as written; what the runner made of it here, plain papermill elsewhere."""
 
-    def __init__(self, slug: str, folder: Path):
-        self.slug = slug
+    def __init__(self, slug: str, elsewhere: Path, said: str):
+        self.slug, self.root = slug, elsewhere
         self.source = read(ROOT / "chapters" / f"{slug}.ipynb")
-        roots = [ROOT, *(copy_of_the_book(folder / str(n)) for n in (1, 2, 3))]
-        plain = folder / "plain.ipynb"
-        commands = [
-            *(("blogcore.runner", "run", slug, "--root", root) for root in roots),
-            ("papermill", ROOT / "chapters" / f"{slug}.ipynb", plain),
-        ]
-        together([[*c, *SMOKE[c[0]]] for c in commands])
-        paths = [runner.executed_path(slug, "smoke", root=root) for root in roots]
-        self.executed = [read(path) for path in [*paths, plain]]
-
-
-SMOKE = {
-    "blogcore.runner": ("--profile", "smoke"),
-    "papermill": ("-p", "PROFILE", "smoke", "--no-progress-bar"),
-}
+        job = Job(ROOT, slug, "smoke")
+        assert is_fresh(job, stamp(job)), said
+        plain = elsewhere / f"plain-{slug}.ipynb"
+        arguments = ("-p", "PROFILE", "smoke", "--no-progress-bar")
+        run(elsewhere, 1, "papermill", f"chapters/{slug}.ipynb", plain, *arguments)
+        self.executed = read(job.target)
+        self.plain = read(plain)
 
 
 def copy_of_the_book(root: Path) -> Path:
@@ -52,23 +48,17 @@ def copy_of_the_book(root: Path) -> Path:
     return root
 
 
-def together(commands) -> list[str]:
-    """Run modules side by side, each with its own hash seed; what they said."""
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", *map(str, command)],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONHASHSEED": str(number)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for number, command in enumerate(commands)
-    ]
-    said = [process.communicate()[0] for process in running]
-    for process, words in zip(running, said, strict=True):
-        assert process.returncode == 0, words
-    return said
+def run(root: Path, hash_seed: int, *command) -> None:
+    """Run a module with the book and the package below ``root``, to its good end."""
+    settings = {"PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, command)],
+        cwd=root,
+        env=os.environ | settings,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def read(path: Path) -> dict:
@@ -82,43 +72,51 @@ def outputs(notebook: dict) -> dict[str, list]:
     return {cell["id"]: cell["outputs"] for cell in written}
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory) -> Path:
+    """The book in another folder."""
+    return copy_of_the_book(tmp_path_factory.mktemp("elsewhere") / "book")
 
 
 @pytest.fixture(scope="module", params=runner.chapters())
-def chapter(request, tmp_path_factory) -> Chapter:
-    """The chapter, executed by the runner in four folders and by plain papermill."""
-    return Chapter(request.param, tmp_path_factory.mktemp(request.param))
+def chapter(request, elsewhere, smoke) -> Chapter:
+    """The page, executed by the runner here and by plain papermill in a copy."""
+    return Chapter(request.param, elsewhere, smoke)
 
 
+def test_runner_and_papermill_in_another_folder_record_the_same(chapter):
+    recorded = runner.ledger(chapter.executed)
+    assert recorded, "a chapter records something"
+    assert runner.ledger(chapter.plain) == recorded
+
+
+def test_every_output_is_the_same_in_both_folders(chapter):
+    assert outputs(chapter.plain) == outputs(chapter.executed)
+
+
+@pytest.mark.long
 def test_ledgers_of_five_processes_are_equal(chapter):
-    first, *others = (runner.ledger(notebook) for notebook in chapter.executed)
-    assert first, "a chapter records something"
-    assert len(others) == 4
-    for other in others:
-        assert other == first
-
-
-def test_every_output_is_the_same_in_every_folder(chapter):
-    first, *others = (outputs(notebook) for notebook in chapter.executed)
-    for other in others:
-        assert other == first
+    for hash_seed in (2, 3, 4):
+        shutil.rmtree(chapter.root / "_build", ignore_errors=True)
+        run(chapter.root, hash_seed, *RUN, chapter.slug, "--profile", "smoke")
+        again = read(Job(chapter.root, chapter.slug, "smoke").target)
+        assert outputs(again) == outputs(chapter.executed)
 
 
 def test_smoke_profile_judges_nothing(chapter):
-    records = runner.ledger(chapter.executed[0])
+    records = runner.ledger(chapter.executed)
     verdicts = {r["verdict"] for r in records if r["kind"] == "verdict"}
     assert verdicts <= {"not judged"}
 
 
 def test_no_cell_writes_to_stderr_or_shows_an_address(chapter):
-    for cell, shown in outputs(chapter.executed[0]).items():
+    for cell, shown in outputs(chapter.executed).items():
         assert all(o.get("name") != "stderr" for o in shown), f"{cell}: {shown}"
         assert not re.search(r" at 0x[0-9a-f]{6}|" + str(ROOT), json.dumps(shown)), cell
 
 
 def test_cells_with_a_picture_and_only_they_have_alt_text(chapter):
-    shown = outputs(chapter.executed[0])
+    shown = outputs(chapter.executed)
     for cell in code_cells(chapter.source):
         image = any("image" in str(list(o.get("data", {}))) for o in shown[cell["id"]])
         alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
@@ -126,7 +124,7 @@ def test_cells_with_a_picture_and_only_they_have_alt_text(chapter):
 
 
 def test_solutions_ran(chapter):
-    counts = {c["id"]: c["execution_count"] for c in code_cells(chapter.executed[0])}
+    counts = {c["id"]: c["execution_count"] for c in code_cells(chapter.executed)}
     cells = code_cells(chapter.source)
     solutions = [c for c in cells if "solution" in c["metadata"].get("tags", [])]
     least = 0 if chapter.slug.endswith(AUDIT) else 4
@@ -137,7 +135,7 @@ def test_solutions_ran(chapter):
 
 
 def test_prose_names_only_what_is_recorded(chapter):
-    known = {record["name"] for record in runner.ledger(chapter.executed[0])}
+    known = {record["name"] for record in runner.ledger(chapter.executed)}
     prose = " ".join(
         text(c) for c in chapter.source["cells"] if c["cell_type"] == "markdown"
     )

@@ -28,7 +28,8 @@ from blogcore.runtime import stream
 from blogcore.vae import HierarchicalVAE, Hierarchy, Step, Walk
 
 MIXTURE = LogisticMixture(exact_bins(17), 2)
-SMALL = Hierarchy(outputs=MIXTURE.outputs, width=8, latents=2, groups=(1, 2, 1))
+SMALL = Hierarchy(outputs=MIXTURE.outputs, width=8, latent_channels=2, groups=(1, 2, 1))
+ALPHA = (1, 2, 2, 16)  # 4^i / n_i over the least, of SMALL's four groups
 
 
 def normal(*shape, seed=0) -> torch.Tensor:
@@ -207,6 +208,27 @@ def test_balanced_weights_are_nvaes():
     alpha = ffhq(torch.ones(1, 36, dtype=torch.float64), 0.1).reciprocal()
     ratios = (alpha / alpha[0])[[0, 4, 8, 12, 20]]
     torch.testing.assert_close(ratios, torch.tensor([1.0, 4, 16, 32, 64]).double())
+
+
+def test_balancing_weights_are_constants_of_the_gradient():
+    """β Σ γ_l ∇KL_l: with γ_l differentiated too, large groups would be held down."""
+    machine, likelihood = model(), Doubled(MIXTURE)
+    parameters = list(machine.parameters())
+
+    def slopes(loss):
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return torch.cat([s.flatten() for s in found if s is not None])
+
+    batch = Batch(digits(), (0, "n"), 0.3)
+    found = slopes(negative_elbo(likelihood, balanced(SMALL))(machine, batch)[0])
+    walk = machine(likelihood.scaled(batch.images), fresh(stream(0, "n")))
+    kl = walk.kl()
+    shares = [(e.item() + 0.01) / a for e, a in zip(kl.mean(0), ALPHA, strict=True)]
+    gamma = torch.tensor(shares).double() / (sum(shares) / 4)
+    surprise = -MIXTURE.log_prob(walk.output, batch.images).mean()
+    expected = slopes(surprise + 0.3 * (gamma * kl.mean(0)).sum())
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    assert kl.mean(0).std() > 0.1
 
 
 def test_a_batch_gives_the_same_value_whenever_it_is_asked():

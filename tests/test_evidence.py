@@ -165,7 +165,8 @@ def valued(value, tolerance="exact") -> dict:
         (valued(1.0), valued(math.nan), "nan, recorded 1.0"),
         (valued(1.0, "none"), valued(2.0, "none"), None),
         (valued(1.0), judged(), "no longer recorded"),
-        (valued(1.0), judged() | {"name": "tides/x"}, "verdict holds, recorded None"),
+        (valued(1.0), judged() | {"name": "tides/x"}, "a claim, recorded as a value"),
+        (judged() | {"name": "tides/x"}, valued(1.0), "a value, recorded as a claim"),
     ],
 )
 def test_drift_is_what_seeds_cannot_explain(old, new, message):
@@ -197,6 +198,43 @@ def test_records_come_back_as_they_were_one_a_line(tmp_path):
     assert "梯度" in text
     save_records(path, "tides", load_records(path))
     assert path.read_text(encoding="utf-8") == text
+
+
+HEAD = '{"profile": "book", "seed": 0}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        '{"runs": null}',
+        '{"runs": [null]}',
+        '{"runs": [{"run": null, "records": []}]}',
+        '{"runs": [{"run": {"profile": "book"}, "records": []}]}',
+        *(
+            f'{{"runs": [{{"run": {HEAD}, "records": {records}}}]}}'
+            for records in (
+                "null",
+                "[null]",
+                '[{"value": 1}]',
+                '[{"name": "x"}]',
+                '[{"name": "x", "value": NaN}]',
+                '[{"name": "x", "value": 1, "low": null}]',
+            )
+        ),
+    ],
+)
+def test_malformed_records_are_refused_by_the_name_of_their_file(tmp_path, content):
+    path = tmp_path / "tides.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"path: .*tides.json holds no records"):
+        load_records(path)
+    path.write_bytes(content.encode() + b"\xff")
+    with pytest.raises(ValueError, match=r"path: .*tides.json holds no records"):
+        load_records(path)
 
 
 def test_there_are_no_records_before_the_first_run(tmp_path):

@@ -39,7 +39,9 @@ def named(paths):
 
 def written() -> list[Path]:
     """Every file that belongs to the book: all but what .gitignore names."""
-    ignored = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split()]
+    ignored = [
+        line.rstrip("/") for line in (ROOT / ".gitignore").read_text("utf-8").split()
+    ]
     found = []
 
     # In a linked worktree .git is a file, and an environment may be a link.
@@ -50,7 +52,9 @@ def written() -> list[Path]:
     for folder, folders, files in os.walk(ROOT):
         folders[:] = kept(folders)
         found += [Path(folder) / name for name in kept(files)]
-    return [path for path in found if path.suffix not in {".png", ".safetensors"}]
+    return [
+        path for path in found if path.suffix not in {".png", ".safetensors", ".woff2"}
+    ]
 
 
 def nodes(path: Path, *kinds):

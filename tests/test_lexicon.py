@@ -198,7 +198,7 @@ def test_segment_says_nothing_and_leaves_nothing_behind(tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
         cwd=Path(__file__).parents[1],
         env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONUTF8": "1"},

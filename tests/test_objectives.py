@@ -92,6 +92,29 @@ def test_losses_are_torchs_cross_entropy_of_each_member(members):
     assert not any(value.requires_grad for value in parts.values())
 
 
+@pytest.mark.parametrize("objective", [classification, iflood(0.1)])
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda y: y.to(torch.uint8), TypeError, "labels: torch.uint8 is not"),
+        (lambda y: y + 0.5, TypeError, "labels: torch.float32 is not torch.int64"),
+        (lambda y: y[:, None], ValueError, "labels: shape (12, 1) is neither (2, 12)"),
+        (lambda y: y[:1], ValueError, "labels: shape (1,) is neither (2, 12), as the"),
+        (lambda y: y[0], ValueError, "labels: shape () is neither"),
+        (lambda y: y.expand(3, -1), ValueError, "labels: shape (3, 12)"),
+        (lambda y: y + 1, ValueError, "labels: 1 … 3 are not all in 0 … 2"),
+        (lambda y: y - 1, ValueError, "labels: -1 … 1 are not all in 0 … 2"),
+        (lambda y: y - 100, ValueError, "labels: -100 … -98 are not all in 0 … 2"),
+    ],
+)
+def test_labels_that_are_none_are_refused(objective, change, error, words):
+    """A column of labels used to broadcast, and −100 to be passed over."""
+    inputs, labels = examples()
+    with pytest.raises(error) as caught:
+        objective(machine(), Examples(inputs, change(labels)))
+    assert words in str(caught.value)
+
+
 def test_a_single_model_has_a_loss_without_axes():
     model, batch = nn.Linear(4, 3).double(), examples()
     loss, parts = classification(model, batch)
@@ -387,7 +410,7 @@ def cloze():
 
 def digits():
     """A small hierarchical VAE, and a batch of images with its noise."""
-    hierarchy = Hierarchy(outputs=1, width=4, latents=1, groups=(1, 1))
+    hierarchy = Hierarchy(outputs=1, width=4, latent_channels=1, groups=(1, 1))
     model = HierarchicalVAE(hierarchy, stream(0, "init")).eval()
     images = torch.randint(0, 2, (3, 1, 8, 8), generator=stream(0, "images"))
     return negative_elbo(Bernoulli()), model, Batch(images, (0, "noise"), 0.5)

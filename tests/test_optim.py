@@ -16,6 +16,7 @@ from blogcore.optim import (
     l2,
     linear_decay,
     sgd,
+    warm_up,
 )
 from blogcore.runtime import stream
 
@@ -151,6 +152,15 @@ def test_the_rate_rises_to_the_whole_once_and_falls_to_zero():
     assert second == pytest.approx([4 * share for share in shares], abs=1e-12)
 
 
+def test_without_a_decay_the_whole_rate_stays():
+    optimizer = torch.optim.SGD([torch.ones(1)], lr=2.0)
+    schedule, rates = warm_up(optimizer, 3), []
+    for step in (0, 1, 2, 3, 4, 99, 0):
+        schedule(step)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == [0.5, 1, 1.5, 2, 2, 2, 0.5]
+
+
 def test_wrong_settings_are_refused_by_name():
     parameters = [torch.ones(1)]
     calls = [
@@ -176,6 +186,7 @@ def test_wrong_settings_are_refused_by_name():
     optimizer = torch.optim.SGD(parameters, lr=1.0)
     calls += [
         ("steps: 0", lambda: linear_decay(optimizer, 0)),
+        ("steps: -1", lambda: warm_up(optimizer, -1)),
         ("warm_up: -1", lambda: linear_decay(optimizer, 5, -1)),
         ("warm_up: 5 leaves none of 5", lambda: linear_decay(optimizer, 5, 5)),
     ]

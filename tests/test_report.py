@@ -211,13 +211,16 @@ def test_what_is_recorded_can_be_saved_and_compared_with_itself(shown, tmp_path)
         for name, (text, details) in recorded(shown).items()
     ]
     path = tmp_path / "tides.json"
-    evidence.save_records(path, "tides", [{"profile": "book", "records": records}])
+    evidence.save_records(
+        path, "tides", [{"profile": "book", "seed": 0, "records": records}]
+    )
     assert evidence.drift(evidence.load_records(path)[0]["records"], records) == []
 
 
 def verdicts(**found: str) -> list[dict]:
     records = [
         {"name": f"tides/{name.lower()}", "kind": "verdict", "id": name, "verdict": v}
+        | {"value": 1.0}
         for name, v in found.items()
     ]
     return [*records, {"name": "tides/x", "kind": "value", "value": 1.0}]

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from blogcore import runner
+from blogcore import freshness, report, runner
+from blogcore.evidence import save_records
 from blogcore.freshness import Job, is_fresh, stamp
 from blogcore.runtime import PROFILES
 
@@ -108,18 +109,25 @@ def test_killed_kernel_and_killed_worker_end_the_run(book):
     assert not book.executed("falling").parent.exists()
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_run_leaves_no_process_behind(book, sent):
-    sleep = 'import time\nopen("started", "w").close()\ntime.sleep(60)\n'
+ENDS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL]
+
+
+@pytest.mark.parametrize("sent", ENDS)
+def test_ended_run_leaves_no_process_and_no_folder_behind(book, sent, monkeypatch):
+    sleep = 'import pathlib, time\npathlib.Path("started").touch()\ntime.sleep(60)\n'
     book.chapter("falling", [sleep])
+    (book.root / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(book.root / "temporary"))
     with book.start("falling") as process:
         wait_for((book.root / "chapters" / "started").exists)
         assert book.processes()
         process.send_signal(sent)
         said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "blogcore: interrupted" in said
+    if sent != signal.SIGKILL:
+        assert process.returncode == 130
+        assert "blogcore: interrupted" in said
     wait_for(lambda: not book.processes())
+    wait_for(lambda: not os.listdir(book.root / "temporary"))
     assert not book.executed("falling").exists()
 
 
@@ -137,6 +145,17 @@ def test_damaged_executed_file_is_not_fresh(book, damage):
     job.target.parent.mkdir(parents=True)
     job.target.write_bytes(damage)
     assert not is_fresh(job, stamp(job))
+
+
+def test_stamped_file_without_cells_is_not_fresh(book):
+    job = Job(book.root, "falling")
+    facts = {"stamp": stamp(job), "seal": "0"}
+    book.write(
+        str(job.target.relative_to(book.root)),
+        json.dumps({"metadata": {"blogcore": facts}, "cells": None}),
+    )
+    assert not is_fresh(job, stamp(job))
+    assert book.run("falling")[0] == 0
 
 
 def test_damaged_executed_file_is_executed_again(book):
@@ -157,7 +176,8 @@ def test_record_is_accepted_and_drift_is_an_error_until_it_is(book):
         "recording made it stale"
     )
 
-    path.write_text(path.read_text(encoding="utf-8").replace("19.62", "19.63"))
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("19.62", "19.63"), encoding="utf-8")
     for _ in range(2):
         status, said = book.run("falling")
         assert status == 1
@@ -171,7 +191,8 @@ def test_record_is_accepted_and_drift_is_an_error_until_it_is(book):
     [
         (["--profile", "bok"], "profile: 'bok' is not one of smoke, book, full"),
         (["flodding"], "chapter: 'flodding' is not one of falling, painting"),
-        (["--seed", "-1"], "seed: -1 is not an integer >= 0"),
+        (["--seed", "-1"], "seed: -1 is not an integer in 0 … 1000000000000000"),
+        (["--seed", f"1{400 * '0'}"], "0 is not an integer in 0 … 1000000000000000"),
         (["--jobs", "0"], "jobs: 0 is not an integer >= 1"),
         (["--device", "abacus"], "device: 'abacus' is"),
         (["--sed", "1"], "unrecognized arguments: --sed"),
@@ -204,6 +225,61 @@ def test_chapter_that_is_missing_or_no_notebook(book):
     book.write("chapters/painting.ipynb", "{")
     status, said = book.run()
     assert (status, "painting: no notebook with cell ids" in said) == (1, True)
+    assert "falling: executed" in said, "every chapter is tried"
+
+
+def test_unwritable_result_and_damaged_record_do_not_stop_the_others(book):
+    book.executed("falling").mkdir(parents=True)
+    book.write("data/records/painting.json", '{"runs": [{"run": {}, "records": null}]}')
+    book.chapter("talking", ["print(1)\n"])
+    status, said = book.run("falling", "painting", "talking")
+    assert status == 1
+    assert "talking: executed" in said
+    assert "falling: [Errno" in said
+    assert "painting.json holds no records (KeyError('profile'))" in said
+    assert book.executed("talking").is_file()
+
+
+def test_the_longest_chapter_begins_first(book):
+    assert book.run("--record", "--seed", "3")[0] == 0
+    path = book.root / "data" / "records" / "painting.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["runs"][0]["run"]["seconds"] = 999
+    path.write_text(json.dumps(record), encoding="utf-8")
+    _, said = book.run("--jobs", "1")
+    assert said.index("painting: executed") < said.index("falling: executed")
+
+
+@pytest.mark.parametrize("patience", ["abc", "-1", "0", "nan", "inf", ""])
+def test_patience_is_a_positive_number(book, monkeypatch, patience):
+    monkeypatch.setenv("BLOGCORE_PATIENCE", patience)
+    status, said = book.run("painting")
+    assert status == 1
+    assert f"BLOGCORE_PATIENCE: {patience!r} is not a finite number > 0" in said
+    assert not (book.root / "_build").exists()
+
+
+@pytest.mark.parametrize(
+    ("toc", "message"),
+    [
+        ("", "None has no root"),
+        ("- a\n", "['a'] has no root"),
+        ("root: [", "while parsing"),
+        ("root: index\nchapters: 3\n", "chapters: 3 is no list"),
+        ("root: index\nparts: [null]\n", "parts: [None] is no list of entries"),
+        ("root: index\nchapters: [{title: x}]\n", "names no file"),
+        ("root: index\nchapters: [{file: null}]\n", "file: None is no text"),
+        ("root: index\nchapters: [{file: 7}]\n", "file: 7 is no text"),
+    ],
+)
+def test_malformed_toc_is_named(book, toc, message):
+    book.write("_toc.yml", toc)
+    status, said = book.run()
+    assert (status, said.count("\n")) == (1, 1)
+    assert "_toc.yml: no table of contents: " in said
+    assert message in said
+    with pytest.raises(ValueError, match="no table of contents"):
+        runner.chapters(book.root)
 
 
 def test_only_what_depends_on_a_change_is_stale(book):
@@ -253,6 +329,56 @@ def test_prose_does_not_make_a_chapter_stale_but_code_and_parameters_do(book):
     assert len({stamp(job) for job in jobs}) == len(jobs)
 
 
+def test_what_else_a_run_depends_on_makes_it_stale(book, monkeypatch, tmp_path):
+    before = stamps(book)
+
+    def check(falls, paints):
+        nonlocal before
+        old, before = before, stamps(book)
+        assert [a != b for a, b in zip(old, before, strict=True)] == [falls, paints]
+
+    book.write("chapters/beside.py", "from blogcore import magic\n")
+    check(True, True)
+    book.write("blogcore/magic.py", "X = 1\n")  # imported by what lies beside
+    check(True, True)
+    book.write("blogcore/motion.py", "from .gravity import G\nfrom . import air\n")
+    check(True, False)
+    (book.root / "chapters" / "beside.py").unlink()
+    check(True, True)
+    book.write("blogcore/gravity.py", "G = 1.62\n")  # by a relative import
+    check(True, False)
+    book.write("blogcore/air.py", "DENSITY = 1.2\n")
+    check(True, False)
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    (other / "falling.csv").write_text("1\n", encoding="utf-8")
+    (book.root / "data" / "linked").symlink_to(other)
+    check(True, False)
+    (other / "falling.csv").write_text("2\n", encoding="utf-8")  # behind the link
+    check(True, False)
+    (other / "back").symlink_to(book.root / "data")  # round and round
+    check(False, False)
+    monkeypatch.setitem(freshness.ENVIRONMENT, "OMP_NUM_THREADS", "2")
+    check(True, True)
+    assert {
+        "python",
+        "torch",
+        "matplotlib",
+        "ipykernel",
+    } <= freshness.installed().keys()
+    monkeypatch.setattr(freshness, "installed", lambda: {"python": "3.99"})
+    check(True, True)
+
+
+def test_altered_output_does_not_survive(book):
+    assert book.run("painting")[0] == 0
+    path = book.executed("painting")
+    content = path.read_text(encoding="utf-8")
+    path.write_text(content.replace("red", "read"), encoding="utf-8")
+    assert "painting: executed" in book.run("painting")[1]
+    assert '"red\\n"' in path.read_text(encoding="utf-8")
+
+
 def test_line_magic_counts_as_importing_every_room(book):
     book.chapter("painting", ["%matplotlib inline\n"])
     before = stamps(book)[1]
@@ -273,6 +399,26 @@ def test_graft_puts_outputs_under_todays_prose(book):
     source["cells"][3]["source"] = "print(1)\n"
     with pytest.raises(ValueError, match="cell c2: not executed as it now reads"):
         runner.graft(source, executed)
+
+
+def test_a_record_of_another_seed_shows_without_another_run(book, monkeypatch):
+    """Recording makes no run stale; the table of what is recorded is made again."""
+    before = stamps(book)
+    assert book.run("falling", "--record", "--seed", "1")[0] == 0
+    assert stamps(book) == before
+    monkeypatch.setattr(report, "DATA", book.root / "data")
+    table = report.from_records("other seeds", "painting", 0, ["C1"])
+    assert table == "<p>No other root seed is recorded.</p>"
+    shown = {"output_type": "display_data", "data": {"text/html": table}}
+    shown["metadata"] = {report.RECORDS: ["other seeds", "painting", 0, ["C1"]]}
+    cell = {"cell_type": "code", "id": "a", "source": "1", "outputs": [shown]}
+    executed = {"cells": [cell | {"execution_count": 1}]}
+    recorded = [{"name": "painting/c1", "value": 1, "id": "C1", "verdict": "holds"}]
+    run = {"profile": "book", "seed": 4, "records": recorded}
+    save_records(book.root / "data" / "records" / "painting.json", "painting", [run])
+    (grafted,) = runner.graft({"cells": [cell]}, executed)["cells"]
+    assert "root seed 4" in grafted["outputs"][0]["data"]["text/html"]
+    assert "holds" in grafted["outputs"][0]["data"]["text/html"]
 
 
 def output(name, text):

@@ -61,6 +61,36 @@ def test_auto_device_is_cuda_where_there_is_one(monkeypatch):
         assert device("auto").type == kind
 
 
+def test_root_seeds_leave_room_for_their_seeds():
+    largest = seeds(runtime.LARGEST_ROOT, 500, "tuning")[-1]
+    assert np.array([largest]).dtype == np.int64
+    for root in (runtime.LARGEST_ROOT + 1, 10**30, 10**400):
+        with pytest.raises(ValueError, match=r"root: 1000.* is not an integer in 0 …"):
+            seeds(root, 1)
+        assert stream(root, "init").initial_seed() >= 0
+
+
+def test_real_data_are_found_or_named_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "data" / "set").mkdir(parents=True)
+    monkeypatch.delenv("BLOGCORE_DATA", raising=False)
+    monkeypatch.delenv("PWD", raising=False)
+    for given, message in [
+        (None, "BLOGCORE_DATA: not set; see data/README.md"),
+        ("", "BLOGCORE_DATA: not set"),
+        ("nowhere", "BLOGCORE_DATA: 'nowhere' is no folder"),
+        ("data", "BLOGCORE_DATA: .*data lacks one, two; see data/README.md"),
+    ]:
+        monkeypatch.chdir(tmp_path)
+        if given is not None:
+            monkeypatch.setenv("BLOGCORE_DATA", given)
+        with pytest.raises(ValueError, match=message):
+            runtime.real_data("set", "one", "two", "set or three")
+    assert runtime.real_data("set") == tmp_path / "data"
+    monkeypatch.chdir(tmp_path / "data" / "set")  # a kernel, say
+    monkeypatch.setenv("PWD", str(tmp_path))
+    assert runtime.real_data() == tmp_path / "data"
+
+
 def test_write_safely_makes_folders_and_replaces_the_whole_file(tmp_path):
     path = tmp_path / "new" / "folder" / "file.bin"
     write_safely(path, b"a long first version")

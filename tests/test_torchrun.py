@@ -63,7 +63,7 @@ def trained(folder: Path, kind: str, processes: int) -> dict:
         [*map(str, torchrun)],
         env=os.environ | quiet,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=200,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -8,7 +8,7 @@ import torch
 from torch import distributions, nn
 
 from blogcore import cells
-from blogcore.cells import Bottleneck, EncoderCell, GenerativeCell, SqueezeExcitation
+from blogcore.cells import EncoderCell, GenerativeCell, SqueezeExcitation
 from blogcore.latents import (
     Gaussian,
     absolute,
@@ -22,12 +22,10 @@ from blogcore.runtime import stream
 from blogcore.training import settled
 from blogcore.vae import HierarchicalVAE, Hierarchy
 
-SMALL = Hierarchy(outputs=3, width=8, latents=2, groups=(1, 2, 1))
+SMALL = Hierarchy(outputs=3, width=8, latent_channels=2, groups=(1, 2, 1))
 KINDS = {
     "nvae": SMALL,
-    "vdvae": replace(
-        SMALL, encoder_cell=Bottleneck, decoder_cell=Bottleneck, posterior=absolute
-    ),
+    "absolute": replace(SMALL, decoder_cell=EncoderCell, relation=absolute),
     "plain": replace(SMALL, groups=(1, 0, 0, 0)),
     "gaps": replace(SMALL, groups=(2, 0, 1), channels=3, cells=2, growth=1),
 }
@@ -80,7 +78,7 @@ def test_a_walk_has_a_step_a_group_of_the_shapes_announced(kind):
     walk = model(pictures(kind), fresh(stream(0, "noise")))
     expected = []
     for size, _, count in hierarchy.scales():
-        expected += [(3, hierarchy.latents, size, size)] * count
+        expected += [(3, hierarchy.latent_channels, size, size)] * count
     assert [tuple(z.shape) for z in walk.latents] == expected
     assert sum(z[0].numel() for z in walk.latents) == hierarchy.dimensions()
     assert walk.output.shape == (3, hierarchy.outputs, 8, 8)
@@ -103,7 +101,7 @@ def test_one_deep_group_has_the_cells_of_two_on_every_scale():
 
 
 def test_the_papers_budget_of_latents():
-    ffhq = Hierarchy(outputs=100, channels=3, size=256, latents=20, width=1)
+    ffhq = Hierarchy(outputs=100, channels=3, size=256, latent_channels=20, width=1)
     groups = (4, 4, 4, 8, 16, 0)
     assert replace(ffhq, groups=groups).dimensions() == 6_005_760
     cifar = replace(ffhq, size=32, groups=(30, 0))
@@ -137,11 +135,16 @@ def test_the_first_prior_is_standard_and_the_others_depend_on_what_is_above(kind
     assert not torch.equal(second.mean[0], second.mean[1])
 
 
-def test_before_training_every_prior_is_standard():
-    walk = HierarchicalVAE(SMALL, stream(0, "init")).decoder(2, fresh(stream(0, "n")))
+@pytest.mark.parametrize("relation", [relative, absolute])
+def test_before_training_every_prior_and_every_posterior_is_standard(relation):
+    model = HierarchicalVAE(replace(SMALL, relation=relation), stream(0, "init"))
+    walk = model(pictures().float(), fresh(stream(0, "n")))
     for step in walk.steps:
-        assert not step.prior.mean.any()
-        assert not step.prior.log_std.any()
+        for gaussian in (step.prior, step.posterior):
+            assert not gaussian.mean.any()
+            assert not gaussian.log_std.any()
+    assert not walk.kl().any()
+    assert walk.output.std() > 0.1
 
 
 def test_inference_draws_from_the_posterior_not_from_the_prior():
@@ -163,8 +166,8 @@ def test_a_group_relates_posterior_and_prior_as_it_is_told(relation, follows):
     change = after.posterior.mean - before.steps[1].posterior.mean
     expected = torch.full_like(change, 0.25 * follows)
     torch.testing.assert_close(change, expected, rtol=0, atol=1e-12)
-    assert Hierarchy(outputs=1, posterior=absolute).posterior is absolute
-    built = HierarchicalVAE(replace(SMALL, posterior=relation), stream(0, "init"))
+    assert Hierarchy(outputs=1, relation=absolute).relation is absolute
+    built = HierarchicalVAE(replace(SMALL, relation=relation), stream(0, "init"))
     assert built.decoder.scales[1].groups[1].relation is relation
 
 
@@ -289,7 +292,7 @@ def test_the_plain_vae_is_its_textbook_form():
     ((_, (mean, log_std), _),) = walk.steps
     textbook = (mean**2 + (2 * log_std).exp() - 2 * log_std - 1).sum((1, 2, 3)) / 2
     torch.testing.assert_close(walk.kl()[:, 0], textbook, rtol=0, atol=1e-12)
-    other = KINDS["plain"].posterior
+    other = KINDS["plain"].relation
     assert other is relative  # and absolute says the same, as the prior is standard
     model.decoder.scales[0].groups[0].relation = absolute
     again = model(pictures("plain"), fresh(stream(0, "noise")))
@@ -323,25 +326,37 @@ def test_gradients_reach_every_parameter():
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.any(), name
+
+
+def test_a_posterior_asks_the_stream_and_not_the_image_alone():
+    """Its gradient by what stands above it; a question times zero would have none."""
+    model, x = machine(), pictures()
+    walk = model(x, fresh(stream(0, "noise")))
+    for index in (1, 2, 3):
+        above = [z.clone().requires_grad_() for z in walk.latents]
+        mean = model(x, replay(above)).steps[index].posterior.mean
+        prior = model.decoder(3, replay(above)).steps[index].prior.mean
+        slopes = torch.autograd.grad((mean - prior).square().sum(), above[:index])
+        assert all(slope.abs().max() > 1e-6 for slope in slopes)
 
 
 @pytest.mark.parametrize(
     "make",
-    [EncoderCell, GenerativeCell, Bottleneck, partial(GenerativeCell, expansion=2)],
+    [EncoderCell, GenerativeCell, partial(GenerativeCell, expansion=2)],
 )
 def test_a_cell_is_a_residual(make):
     cell = make(6).double()
-    cells.initialise(cell, stream(0, "init"))
+    cells.draw_weights(cell, stream(0, "init"))
     x = torch.randn(5, 6, 4, 4, generator=stream(0, "x")).double()
-    factor = 1.0 if make is Bottleneck else 0.1
-    expected = x + factor * cell.branch(x)
+    expected = x + 0.1 * cell.branch(x)
     torch.testing.assert_close(cell(x), expected, rtol=0, atol=1e-12)
     assert not torch.allclose(expected, x)
 
 
 def test_the_cells_layers_are_the_papers():
     def layers(cell):
-        names = {nn.BatchNorm2d: "BN", nn.SiLU: "swish", nn.GELU: "GELU"}
+        names = {nn.BatchNorm2d: "BN", nn.SiLU: "swish"}
         found = []
         for layer in cell.branch:
             if isinstance(layer, nn.Conv2d):
@@ -355,9 +370,6 @@ def test_the_cells_layers_are_the_papers():
     assert layers(EncoderCell(8)) == ("BN swish conv3 8→8 BN swish conv3 8→8 SE")
     assert layers(GenerativeCell(8)) == (
         "BN conv1 8→48 BN swish depthwise5 48→48 BN swish conv1 48→8 BN SE"
-    )
-    assert layers(Bottleneck(8)) == (
-        "GELU conv1 8→2 GELU conv3 2→2 GELU conv3 2→2 GELU conv1 2→8"
     )
     moments = [
         m.momentum for m in GenerativeCell(8).modules() if hasattr(m, "momentum")
@@ -409,7 +421,7 @@ def test_the_network_keeps_the_fast_memory_layout():
         ({"groups": (0, 1, 1)}, "groups: (0, 1, 1)"),
         ({"groups": (1, -1)}, "groups: -1"),
         ({"width": 0}, "width: 0"),
-        ({"latents": True}, "latents: True"),
+        ({"latent_channels": True}, "latent_channels: True"),
         ({"cells": 0}, "cells: 0"),
         ({"growth": 0.5}, "growth: 0.5"),
     ],

@@ -7,13 +7,14 @@ from functools import partial
 import torch
 
 from blogcore import images
-from blogcore.cells import Bottleneck, EncoderCell, GenerativeCell
+from blogcore.cells import EncoderCell, GenerativeCell
 from blogcore.data import Examples, shuffled, split
 from blogcore.elbo import Batch, negative_elbo, noisy, warm_up
 from blogcore.latents import fresh
 from blogcore.likelihoods import LogisticMixture, exact_bins
+from blogcore.optim import linear_decay
 from blogcore.runtime import stream
-from blogcore.training import evaluate, linear_decay, train
+from blogcore.training import evaluate, train
 from blogcore.vae import HierarchicalVAE, Hierarchy
 from tests.benchmarks.timing import Work, ratios, report
 
@@ -48,7 +49,7 @@ def hierarchies(steps: int) -> None:
     report("\nhierarchical VAE: channels first / last", "step", "sample", "target")
     likelihood = LogisticMixture(exact_bins(17), 3)
     regular = Hierarchy(
-        likelihood.outputs, width=32, growth=1, decoder_cell=EncoderCell
+        outputs=likelihood.outputs, width=32, growth=1, decoder_cell=EncoderCell
     )
     lean = partial(GenerativeCell, expansion=3, size=3)
     for name, hierarchy in {
@@ -57,13 +58,10 @@ def hierarchies(steps: int) -> None:
         "digits, the paper's cells": replace(
             regular, width=16, decoder_cell=GenerativeCell
         ),
-        "digits, bottlenecks": replace(
-            regular, encoder_cell=Bottleneck, decoder_cell=Bottleneck
-        ),
         "digits at 16×16, regular cells": replace(regular, size=16, width=16),
     }.items():
         digits = images.digits()
-        data = images.enlarged(digits, hierarchy.size // 8)
+        data = images.padded(digits, hierarchy.size)
         models = Contiguous(hierarchy), HierarchicalVAE(hierarchy, stream(0, "init"))
         learning = [learn(model, likelihood, data, steps) for model in models]
         draws = [
@@ -77,7 +75,7 @@ def digits_bound(_: int) -> None:
     likelihood = LogisticMixture(exact_bins(17), 3)
     train_set, test = split(images.digits(), [1397, 400], stream(0, "split"))
     hierarchy = Hierarchy(
-        likelihood.outputs, width=32, growth=1, decoder_cell=EncoderCell
+        outputs=likelihood.outputs, width=32, growth=1, decoder_cell=EncoderCell
     )
     model = HierarchicalVAE(hierarchy, stream(0, "init"))
     start = time.process_time()

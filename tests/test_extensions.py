@@ -1,0 +1,88 @@
+"""The book's own Sphinx extensions: formulas while building, numbers of audits."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import formulas
+import numbering
+import pytest
+from docutils import nodes
+from sphinx.errors import ExtensionError
+
+
+def test_a_formula_becomes_html_with_mathml_and_no_script():
+    found = formulas.typeset(r"\mathbb{E}[x] < \tfrac12\text{梯度}")
+    assert 'class="katex-html" aria-hidden="true"' in found
+    assert "<math" in found
+    assert "梯度" in found
+    assert "<script" not in found
+    formulas.typeset.cache_clear()
+    assert formulas.typeset(r"\mathbb{E}[x] < \tfrac12\text{梯度}") == found
+
+
+def test_a_macro_that_is_unknown_fails_the_build_by_name():
+    with pytest.raises(
+        ExtensionError, match=r"formula '\\\\nabla\\\\nabler': .*nabler"
+    ):
+        formulas.typeset(r"\nabla\nabler")
+
+
+def test_what_cells_display_is_typeset_where_it_is_marked():
+    text = '<p onclick="${n}"><span class="tex">$a&lt;b$</span> costs 3$</p>'
+    tree = nodes.container("", nodes.raw("", text, format="html"))
+    formulas.displayed(None, tree, "page")
+    shown = tree.astext()
+    assert shown.startswith('<p onclick="${n}"><span class="katex">')
+    assert shown.endswith("</span> costs 3$</p>")
+    assert '<annotation encoding="application/x-tex">a&lt;b</annotation>' in shown
+
+
+def test_fonts_of_the_style_sheet_lie_beside_it():
+    sheet = (formulas.KATEX / "katex.min.css").read_text(encoding="utf-8")
+    wanted = set(re.findall(r"url\(([^)]+)\)", sheet))
+    assert {
+        str(Path("fonts") / p.name) for p in formulas.KATEX.glob("fonts/*")
+    } == wanted
+
+
+def book(**pages) -> SimpleNamespace:
+    """An environment after Sphinx has numbered: chapter 2 and its audit count on."""
+    link = nodes.reference("", "Audit", anchorname="")
+    below = nodes.reference("", "A section", anchorname="#a-section")
+    figures = {"b": (2, 4), "a": (2, 3)}
+    return SimpleNamespace(
+        toc_fignumbers={
+            "flood": {"figure": {"x": (2, 1), "y": (2, 2)}},
+            "flood_audit": {"figure": figures, "theorem": {"t": (2, 2)}},
+            "notes_audit": {"figure": {"z": (3,)}},
+        },
+        toc_secnumbers={"flood": {"": (2,)}, "notes": {}},
+        titles={"flood_audit": nodes.title("", "Audit")},
+        tocs={"flood_audit": nodes.container("", link, below)},
+    )
+
+
+def test_an_audit_has_its_chapters_number_with_a_letter_and_starts_at_one():
+    env = book()
+    assert numbering.forget_letters(None, env) == []
+    assert numbering.letter_audits(None, env) == ["flood_audit"]
+    assert env.toc_fignumbers["flood_audit"] == {
+        "figure": {"a": ("2a", 1), "b": ("2a", 2)},
+        "theorem": {"t": ("2a", 1)},
+    }
+    assert env.toc_fignumbers["flood"] == book().toc_fignumbers["flood"]
+    assert env.toc_fignumbers["notes_audit"] == {"figure": {"z": (3,)}}
+    assert env.toc_secnumbers["flood_audit"] == {"": ("2a",), "#a-section": None}
+    assert env.titles["flood_audit"]["secnumber"] == ("2a",)
+
+
+def test_pages_are_written_again_only_if_a_number_changed():
+    env = book()
+    numbering.letter_audits(None, env)
+    numbering.forget_letters(None, env)
+    assert env.toc_fignumbers == book().toc_fignumbers, "as Sphinx left it"
+    assert numbering.letter_audits(None, env) == []
+    numbering.forget_letters(None, env)
+    env.toc_fignumbers["flood_audit"]["figure"]["c"] = (2, 5)
+    assert numbering.letter_audits(None, env) == ["flood_audit"]

@@ -1,0 +1,90 @@
+"""Pages in a reader's hands: another root seed, other settings, a kernel used twice."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import reader
+
+from blogcore import runner
+
+ROOT = Path(__file__).parents[1]
+PLAIN, CHANGED = False, True
+HUGE = [10**30, 10**400]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def start(slug: str, runs: list) -> subprocess.Popen:
+    """Run a page in one fresh kernel, once for each (root seed, changed or not)."""
+    command = [sys.executable, ROOT / "tests" / "reader.py", slug, json.dumps(runs)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT / "chapters", encoding="utf-8", **pipes)
+
+
+def finish(process: subprocess.Popen) -> list[dict]:
+    """What each run gave."""
+    said, complained = process.communicate()
+    assert process.returncode == 0, complained[-4000:]
+    return json.loads(said)
+
+
+@pytest.fixture(scope="module", params=runner.chapters())
+def slug(request) -> str:
+    """The name of a page."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def runs(slug) -> dict[str, dict]:
+    """Root seed 1; then, in the same kernel and in a fresh one, 2 and changed."""
+    kernels = [start(slug, [(1, PLAIN), (2, CHANGED)]), start(slug, [(2, CHANGED)])]
+    (other, again), (fresh,) = map(finish, kernels)
+    return {"other seed": other, "again": again, "fresh": fresh}
+
+
+def test_runs_under_another_root_seed(runs):
+    assert runs["other seed"].get("records"), runs["other seed"]
+
+
+def test_runs_with_other_settings_and_forgets_the_old_ones(slug, runs):
+    """What a kernel that ran the page before gives is what a fresh one gives."""
+    assert runs["fresh"].get("records"), runs["fresh"]
+    assert runs["again"] == runs["fresh"]
+    if not reader.settings_cells(slug):
+        pytest.skip(f"{slug} has no settings cell yet: only its root seed was changed")
+
+
+@pytest.mark.long
+def test_runs_under_twenty_root_seeds(slug):
+    seeds = [*range(20), *HUGE]
+    given = finish(start(slug, [(seed, PLAIN) for seed in seeds]))
+    failed = {
+        seed: run["error"]
+        for seed, run in zip(seeds[:20], given, strict=False)
+        if "error" in run
+    }
+    assert failed == {}
+    for run in given[20:]:  # passed, or refused in a line
+        assert "error" not in run or "root: 1000" in run["error"]
+
+
+def test_a_settings_cell_is_changed_as_its_lines_say():
+    cell = """\
+LEVEL = 0.5  # nat
+STEPS = by_profile(PROFILE, smoke=10, book=300, full=300)
+WIDTH = 64  # change me: try 32.
+NAMES = ("a", "b")
+DEEP = True
+report.settings(LEVEL=LEVEL)
+"""
+    assert reader.changed(cell).splitlines() == [
+        "LEVEL = 0.45",
+        "STEPS = by_profile(PROFILE, smoke=11, book=300, full=300)",
+        "WIDTH = 32",
+        "NAMES = ('a', 'b')",
+        "DEEP = True",
+        "report.settings(LEVEL=LEVEL)",
+    ]

@@ -1,0 +1,83 @@
+"""The testbed of compression: its words, its network, its fairness."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from blogcore import theseus, wordclasses
+from blogcore.blocks import FeedForward
+from blogcore.lexicon import embedding
+from blogcore.objectives import classification
+from blogcore.runtime import stream
+
+
+def test_words_are_jiebas_and_every_character_has_a_vector():
+    words = wordclasses.known_words()
+    ids, labels = words.examples
+    assert len(words.words) == len(labels) == len(ids) > 250_000
+    at = words.words.index("图书馆")
+    assert words.classes[labels[at]] == "n"
+    read = wordclasses.vectors(ids[at])
+    assert read.shape == (512,)
+    assert read[384:].abs().max() == 0 < read[:384].abs().min()
+    characters, table = embedding()
+    assert torch.equal(read[256:384], table[characters.index("馆")])
+    assert (ids[:, :2] > 1).all()
+
+
+def test_network_is_berts_layer_without_attention():
+    model = wordclasses.network(2, stream(0, "init"))
+    first, body, last = model
+    x = torch.randn(5, 512, generator=stream(0, "x"))
+    block = body[0]
+    assert isinstance(block, FeedForward)
+    hidden = first(x)
+    inner = nn.functional.gelu(hidden @ block.inner.weight.T + block.inner.bias)
+    change = inner @ block.output.weight.T + block.output.bias
+    expected = nn.functional.layer_norm(hidden + change, (48,), eps=1e-12)
+    assert torch.allclose(block(hidden), expected, atol=1e-6)
+    assert model(x).shape == (5, 12)
+    assert last.weight.abs().max() <= 48**-0.5
+    again = wordclasses.network(2, stream(0, "init"))
+    assert torch.equal(again(x), model(x))
+
+
+def test_ship_and_baseline_start_from_the_same_network():
+    old = wordclasses.network(6, stream(0, "init"))
+    x = torch.randn(5, 512, generator=stream(0, "x"))
+    ship, cut = wordclasses.ship(old), wordclasses.first_blocks(old)
+    assert torch.equal(theseus.successor(ship)(x), cut(x))
+    assert [p.requires_grad for p in cut.parameters()] == [True] * 24
+    assert sum(p.requires_grad for p in ship.parameters()) == 18
+
+
+def test_fit_learns_and_moves_what_wants_a_gradient_only():
+    task = wordclasses.Task(0, many=2_000, few=500)
+    old = wordclasses.network(6, stream(0, "init"))
+    ship = wordclasses.ship(old)
+    frozen = copy.deepcopy(ship[0].state_dict())
+    before = wordclasses.accuracy(ship, task.test)
+    wordclasses.fit(ship, task.batches(), classification, 3e-3, 60)
+    assert wordclasses.accuracy(ship, task.test) > before + 10
+    assert all(torch.equal(ship[0].state_dict()[k], v) for k, v in frozen.items())
+
+
+def test_words_of_a_task_are_its_own():
+    task = wordclasses.Task(3, many=2_000, few=500)
+    assert len(task.many.labels) == 2_000
+    assert task.test.inputs.shape == (4_000, 512)
+    seen = {tuple(row) for row in task.many.inputs.tolist()}
+    assert len(seen) == 2_000
+    batch = task.batches()(0)
+    few = wordclasses.vectors(task.many.inputs[:500])
+    assert (batch.inputs[:, None] == few).all(-1).any(1).all()
+    test = task.test.inputs[:50]
+    many = wordclasses.vectors(task.many.inputs)
+    assert not (test[:, None] == many).all(-1).any()
+
+
+def test_blocks_must_be_some():
+    with pytest.raises(ValueError, match="blocks: 0"):
+        wordclasses.network(0, stream(0, "init"))
