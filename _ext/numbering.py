@@ -15,6 +15,10 @@ Numbers = dict[str, dict[str, tuple]]
 def forget_letters(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Give Sphinx its own numbers of the last build back, to compare the new with."""
     env.toc_fignumbers = getattr(env, "unlettered", env.toc_fignumbers)
+    for page in getattr(env, "lettered", {}).keys() & env.titles.keys():
+        links = list(env.tocs[page].findall(nodes.reference))
+        for numbered in (env.titles[page], links[0]):
+            numbered.attributes.pop("secnumber", None)
     return []
 
 

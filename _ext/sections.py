@@ -96,7 +96,8 @@ def write(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Hook in before formulas become HTML, and where the build ends."""
-    app.config.templates_path.append(str(Path(__file__).parent / "templates"))
+    # Relative to the book: a path of this machine would change every page's stamp.
+    app.config.templates_path.append("_ext/templates")
     app.connect("doctree-resolved", collect, priority=400)
     app.connect("build-finished", write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("slugs", nargs="*", metavar="CHAPTER", help="default: all")
     parser.add_argument("--profile", default="book", help=", ".join(LIMITS))
     parser.add_argument("--seed", type=int, default=0, help="root of all streams")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--jobs", type=int, help="chapters at a time")
     parser.add_argument("--record", action="store_true", help="accept the results")
     parser.add_argument("--root", type=Path, help="the book's folder")
@@ -241,12 +241,18 @@ def _faults(notebook: Mapping) -> list[str]:
         complaints = ["".join(o["text"]) for o in outputs if o.get("name") == "stderr"]
         if complaints:
             faults.append(f"{name}: writes to stderr: {complaints[0].strip()}")
-        shown = {kind for o in outputs for kind in o.get("data", {})}
         if "image" in cell["metadata"].get("mystnb", {}) and not any(
-            kind.startswith("image/") for kind in shown
+            map(_is_figure, outputs)
         ):
             faults.append(f"{name}: its figure is missing")
     return faults
+
+
+def _is_figure(output: Mapping) -> bool:
+    """An image, or a slider, which carries its images in HTML."""
+    data = output.get("data", {})
+    moved = 'class="slider"' in "".join(data.get("text/html", ""))
+    return moved or any(kind.startswith("image/") for kind in data)
 
 
 def _write(job: Job, notebook: dict, new_stamp: str | None, seconds: float) -> None:

@@ -40,36 +40,42 @@ def asks_for_change(cell: dict) -> bool:
 
 
 def changed(source: str) -> str:
-    """A settings cell as a reader would leave it: every number is another one.
+    """A settings cell as a reader would leave it: each of its settings is another one.
 
-    ``NAME = number`` and the smoke number of ``NAME = by_profile(…)`` change: to what
-    the line's comment says («try 3»), else n to n + 1 and x to 0.9 x.
+    Settings are names in capitals. A number changes to what its line's comment says
+    («try 3»), else n to n + 1 and x to 0.9 x; of ``by_profile(…)`` the smoke number
+    does. A list of three or more loses its last entry, of fewer its numbers change.
     """
     tree, lines = ast.parse(source), source.splitlines()
     for node in tree.body:
-        number = _number(node)
-        if number is not None:
-            suggested = TRY.search(lines[node.end_lineno - 1])
-            number.value = (
-                ast.literal_eval(suggested[1].rstrip("."))
-                if suggested
-                else _another(number.value)
-            )
+        if isinstance(node, ast.Assign) and _names(node.targets[0]):
+            tried = TRY.search(lines[node.end_lineno - 1])
+            node.value = _another(node.value)
+            if tried and isinstance(node.value, ast.Constant):
+                node.value.value = ast.literal_eval(tried[1].rstrip("."))
     return ast.unparse(tree)
 
 
-def _number(node: ast.stmt) -> ast.Constant | None:
-    if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
-        return None
-    value = node.value
-    if isinstance(value, ast.Call):  # by_profile(PROFILE, smoke=2, book=10, full=10)
-        value = next((k.value for k in value.keywords if k.arg == "smoke"), None)
-    plain = isinstance(value, ast.Constant) and type(value.value) in (int, float)
-    return value if plain else None
+def _names(target: ast.expr) -> bool:
+    """Whether it is a setting's name, or several."""
+    names = target.elts if isinstance(target, ast.Tuple) else [target]
+    return all(isinstance(name, ast.Name) and name.id.isupper() for name in names)
 
 
-def _another(number: float) -> float:
-    return number + 1 if isinstance(number, int) else 0.9 * number
+def _another(value: ast.expr) -> ast.expr:
+    """Another value of the same kind, for what a reader would change by hand."""
+    if isinstance(value, ast.Constant) and type(value.value) in (int, float):
+        number = value.value
+        value.value = number + 1 if isinstance(number, int) else 0.9 * number
+    elif isinstance(value, ast.List) and len(value.elts) > 2:
+        value.elts.pop()
+    elif isinstance(value, ast.List | ast.Tuple):
+        value.elts = [_another(element) for element in value.elts]
+    elif isinstance(value, ast.Call) and ast.unparse(value.func) == "by_profile":
+        for choice in value.keywords:
+            if choice.arg == "smoke":
+                choice.value = _another(choice.value)
+    return value
 
 
 class Kernel:

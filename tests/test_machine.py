@@ -204,12 +204,14 @@ def test_no_text_is_read_in_the_encoding_of_the_locale(tmp_path):
 
 
 def test_python_may_lie_in_a_folder_with_a_space():
+    plain = os.environ | {"LC_ALL": "C"}  # make quotes in the locale's own marks
+    options = {"cwd": ROOT, "env": plain, "capture_output": True, "encoding": "utf-8"}
     command = ["make", "--dry-run", "--always-make", "setup", "PYTHON=/x y/python3"]
-    made = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+    made = subprocess.run(command, **options)
     assert made.returncode == 0, made.stderr
     assert '"/x y/python3" -m venv .venv' in made.stdout
     command[-1] = "PYTHO=/x y/python3"
-    made = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+    made = subprocess.run(command, **options)
     assert made.returncode == 2
     assert "unknown: PYTHO; allowed" in made.stderr
 
@@ -240,3 +242,16 @@ def test_ci_installs_what_the_browser_tests_need(tmp_path, fonts, chromium, inst
         "book",
         "test",
     ]
+
+
+def test_a_slider_is_a_figure():
+    """Its images stand in its HTML; a table in its place is none."""
+
+    def faults(html: str) -> list[str]:
+        metadata = {"tags": [], "mystnb": {"image": {"alt": "A line that rises."}}}
+        outputs = [{"output_type": "display_data", "data": {"text/html": html}}]
+        cell = {"cell_type": "code", "source": "show()", "outputs": outputs}
+        return runner._faults({"cells": [cell | {"metadata": metadata}]})
+
+    assert faults('<div class="slider"><img></div>') == []
+    assert "its figure is missing" in "".join(faults("<table></table>"))

@@ -104,7 +104,11 @@ def test_losses_are_torchs_cross_entropy_of_each_member(members):
         (lambda y: y.expand(3, -1), ValueError, "labels: shape (3, 12)"),
         (lambda y: y + 1, ValueError, "labels: 1 … 3 are not all in 0 … 2"),
         (lambda y: y - 1, ValueError, "labels: -1 … 1 are not all in 0 … 2"),
-        (lambda y: y - 100, ValueError, "labels: -100 … -98 are not all in 0 … 2"),
+        (
+            lambda y: torch.where(y == 0, -100, y),
+            ValueError,
+            "labels: -100 … 2 are not all in 0 … 2",
+        ),
     ],
 )
 def test_labels_that_are_none_are_refused(objective, change, error, words):

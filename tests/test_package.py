@@ -1,6 +1,7 @@
 """The package by itself: rooms, version, needs, and a wheel far from the book."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ NAMES = {
     "yaml": "PyYAML",
 }
 STARTED = {"ipykernel"}
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 def python(*arguments: str, **options) -> subprocess.CompletedProcess:
@@ -51,10 +53,10 @@ def test_the_map_of_rooms_is_that_of_today():
     assert sorted(room for layer in rooms.layers() for room in layer) == ROOMS
 
 
-def test_the_package_is_the_command():
-    said = [
-        python("-m", name, "--help").stdout for name in ("blogcore", "blogcore.runner")
-    ]
+@pytest.mark.parametrize("locale", [{}, ASCII])
+def test_the_package_is_the_command(locale):
+    names, settings = ("blogcore", "blogcore.runner"), os.environ | locale
+    said = [python("-m", name, "--help", env=settings).stdout for name in names]
     assert said[0] == said[1]
     assert said[0].startswith("usage: blogcore")
 

@@ -1,5 +1,6 @@
 """Pages in a reader's hands: another root seed, other settings, a kernel used twice."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 import reader
 
 from blogcore import runner
+from blogcore.freshness import text
 
 ROOT = Path(__file__).parents[1]
 PLAIN, CHANGED = False, True
@@ -53,6 +55,9 @@ def test_runs_with_other_settings_and_forgets_the_old_ones(slug, runs):
     """What a kernel that ran the page before gives is what a fresh one gives."""
     assert runs["fresh"].get("records"), runs["fresh"]
     assert runs["again"] == runs["fresh"]
+    for source in map(text, reader.settings_cells(slug)):
+        same = ast.unparse(ast.parse(source))
+        assert reader.changed(source) != same, f"nothing to change: {source}"
     if not reader.settings_cells(slug):
         pytest.skip(f"{slug} has no settings cell yet: only its root seed was changed")
 
@@ -76,15 +81,19 @@ def test_a_settings_cell_is_changed_as_its_lines_say():
 LEVEL = 0.5  # nat
 STEPS = by_profile(PROFILE, smoke=10, book=300, full=300)
 WIDTH = 64  # change me: try 32.
-NAMES = ("a", "b")
-DEEP = True
+RATE, TIMES = 0.1, 3
+SIZES, PAIR = [1, 2, 4], [(8, 0.5), (9, "b")]
+NAME = "a"
+half = STEPS // 2
 report.settings(LEVEL=LEVEL)
 """
     assert reader.changed(cell).splitlines() == [
         "LEVEL = 0.45",
         "STEPS = by_profile(PROFILE, smoke=11, book=300, full=300)",
         "WIDTH = 32",
-        "NAMES = ('a', 'b')",
-        "DEEP = True",
+        "RATE, TIMES = (0.09000000000000001, 4)",
+        "SIZES, PAIR = ([1, 2], [(9, 0.45), (10, 'b')])",
+        "NAME = 'a'",
+        "half = STEPS // 2",
         "report.settings(LEVEL=LEVEL)",
     ]
