@@ -28,9 +28,9 @@ def _with_named_arrows(contents: Callable) -> Callable:
 
     def named(*args, **options):
         tree = contents(*args, **options)
-        for item in tree.select("li:has(> details > summary)"):
-            summary = item.select_one("details > summary")
-            summary["aria-label"] = f"below {item.a.get_text(strip=True)}"
+        for arrow in tree.select("li > details > summary"):
+            page = arrow.find_parent("li").a.get_text(strip=True)
+            arrow["aria-label"] = f"below {page}"
         return tree
 
     return named
