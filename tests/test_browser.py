@@ -114,7 +114,7 @@ def visit(browser, places):
     assert faults == []
 
 
-def watch(page, home: str, faults: list[str], scripts: bool) -> None:
+def watch(page, home: str, faults: list[str], scripts: bool = True) -> None:
     """Note console errors, exceptions, failed requests and requests to other hosts."""
 
     def seen(response) -> None:
