@@ -172,13 +172,11 @@ def state(post: dict) -> str:
     theirs = [c for c in split(post["records"])[0] if c["author"] != "ours"]
     found = Counter(claim["verdict"] for claim in theirs)
     badges = " ".join(
-        f'<span title="{verdict}">{found[verdict]} {badge(verdict)}</span>'
-        for verdict in SYMBOLS
-        if found[verdict]
+        f"{found[verdict]} {badge(verdict)}" for verdict in SYMBOLS if found[verdict]
     )
     return (
         f'<span role="img" aria-label="difficulty {level} of 3">{dots}</span> '
-        f"{post['minutes']} minutes<br>{badges}"
+        f"{post['minutes']} minutes<br>Its claims: {badges}"
     )
 
 
