@@ -51,6 +51,9 @@ def test_the_map_of_rooms_is_that_of_today():
     assert readme == rooms.with_map(readme), "make format writes the map of rooms"
     assert readme.count(rooms.BEGIN) == readme.count(rooms.END) == 1
     assert sorted(room for layer in rooms.layers() for room in layer) == ROOMS
+    # A merge once left older tables of rooms below the map.
+    after = readme[readme.index(rooms.END) + len(rooms.END) :]
+    assert after.lstrip().startswith("## The tree")
 
 
 @pytest.mark.parametrize("locale", [{}, ASCII])
