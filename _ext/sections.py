@@ -115,11 +115,12 @@ def write(app: Sphinx, error: Exception | None) -> None:
         shutil.copyfile(Path(__file__).with_name(name), target / name)
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: Sphinx) -> dict[str, bool | int]:
     """Hook in before formulas become HTML, and where the build ends."""
     # Relative to the book: a path of this machine would change every page's stamp.
     app.config.templates_path.append("_ext/templates")
     app.add_js_file("found.js", loading_method="defer")
     app.connect("doctree-resolved", collect, priority=400)
     app.connect("build-finished", write)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    # Another number, when other text is collected, writes all pages again.
+    return {"env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}
