@@ -57,6 +57,7 @@ def test_the_map_of_rooms_is_that_of_today():
     assert after.lstrip().startswith("## The tree")
 
 
+@pytest.mark.slow
 def test_the_package_is_the_command(capsys, monkeypatch):
     """In the locale of the seventies, too, where nothing but ASCII can be said."""
     monkeypatch.setenv("COLUMNS", "80")
@@ -128,6 +129,7 @@ for call in (
 """
 
 
+@pytest.mark.slow
 def test_without_the_book_its_claims_and_records_are_asked_for(elsewhere):
     done = python("-c", ASKING, elsewhere, cwd=elsewhere)
     said = done.stdout.splitlines()
