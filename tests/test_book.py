@@ -151,10 +151,10 @@ def test_index_counts_the_claims_of_posts_and_papers_first(soups, executed):
     assert f"Of {len(claims) - len(theirs)} claims of our own " in said
     held = sum(claim["verdict"] == "holds" for claim in theirs)
     assert f" {held} hold" in said
-    links = soups["index"].select("table.chapters td a")
+    links = soups["index"].select("ul.posts a")
     posts = [name for name in CHAPTERS if not name.endswith("_audit")]
     assert [link["href"].removesuffix(".html") for link in links] == posts
-    assert len(soups["index"].select("table.chapters tbody tr")) == 8
+    assert len(soups["index"].select("ul.posts > li > svg")) == 8
 
 
 @pytest.fixture(scope="module")

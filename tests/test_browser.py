@@ -104,7 +104,7 @@ def visit(browser, places):
         options = {"viewport": DESKTOP, "color_scheme": "light"} | options
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
-        watch(page, places[place], faults)
+        watch(page, places[place], faults, options.get("java_script_enabled", True))
         page.goto(f"{places[place]}/{name}.html{query}")
         return page
 
@@ -114,7 +114,7 @@ def visit(browser, places):
     assert faults == []
 
 
-def watch(page, home: str, faults: list[str]) -> None:
+def watch(page, home: str, faults: list[str], scripts: bool = True) -> None:
     """Note console errors, exceptions, failed requests and requests to other hosts."""
 
     def seen(response) -> None:
@@ -129,10 +129,15 @@ def watch(page, home: str, faults: list[str]) -> None:
         if message.type == "error":
             faults.append(f"console: {message.text}")
 
+    def failed(request) -> None:
+        # A browser that runs no scripts gives up those that a page asked for early.
+        if scripts or request.resource_type != "script":
+            faults.append(f"failed: {request.url}")
+
     page.on("request", asked)
     page.on("response", seen)
     page.on("console", said)
-    page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
+    page.on("requestfailed", failed)
     page.on("pageerror", lambda error: faults.append(f"exception: {error}"))
 
 
