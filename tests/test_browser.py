@@ -390,3 +390,59 @@ def test_equations_and_their_numbers_do_not_lie_on_each_other(visit, scheme):
         )
         assert overlap
         assert not any(overlap)
+
+
+def test_what_a_link_leads_to_is_shown_where_the_mouse_rests(visit):
+    page = visit(CHAPTERS[0])
+    box, text = page.locator("#preview"), page.locator(".bd-article")
+    for link, said in (
+        ("a[href^='#equation-']", "="),
+        ("a[href*='glossary.html#term-']", "flood"),
+        ("a[href*='references.html#']", "2020"),
+        ("a[href^='#c']:visible", "C"),
+        ("a[href^='#fig-']", "Figure"),
+    ):
+        text.locator(link).first.hover()
+        box.wait_for(state="visible")
+        assert said in box.inner_text()
+        assert box.locator("[id], .headerlink").count() == 0
+        assert box.bounding_box()["width"] <= DESKTOP["width"]
+        page.keyboard.press("Escape")
+        assert not box.is_visible()
+        page.mouse.move(0, 0)
+
+
+def test_what_a_link_leads_to_is_shown_to_the_keyboard(visit):
+    page = visit(CHAPTERS[0])
+    page.locator(".bd-article a[href*='#term-']").first.focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    box = page.locator("#preview")
+    box.wait_for(state="visible")
+    assert page.evaluate("document.activeElement.getAttribute('aria-describedby')")
+    page.keyboard.press("Tab")
+    assert not box.is_visible() or "flood level" not in box.inner_text()
+
+
+def test_a_tap_on_a_link_follows_it(visit):
+    page = visit(CHAPTERS[0], viewport=PHONE, has_touch=True, is_mobile=True)
+    link = page.locator(".bd-article a[href*='glossary.html#term-']").first
+    link.tap()
+    page.wait_for_url("**/glossary.html#term-*")
+
+
+def test_wide_figures_scroll_on_a_phone(visit):
+    checked = 0
+    for name in CHAPTERS:
+        page = visit(name, viewport=PHONE)
+        figures = page.locator("img:is(.wide, .wider):visible").evaluate_all(
+            "all => all.map((i) => { const box = i.closest('figure, .slider, .output');"
+            " return [i.width / i.naturalWidth, box.clientWidth < i.width,"
+            " getComputedStyle(box).overflowX]; })"
+        )
+        for scale, wider, overflow in figures:
+            assert scale > 0.55  # letters of 16 pixels stay above eight
+            assert wider
+            assert overflow == "auto"
+        checked += len(figures)
+    assert checked > 5
