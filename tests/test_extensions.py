@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import accessible
 import described
 import formulas
 import numbering
@@ -158,3 +159,12 @@ def test_a_page_is_described_by_its_first_sentences_that_do_not_cite():
     tree += minute
     assert described.description(tree).startswith("Wwww")
     assert described.description(nodes.document(None, None, "", cites)) == ""
+
+
+def test_names_say_what_is_seen():
+    fold = '<summary aria-label="Toggle hidden content">Show code</summary>'
+    assert accessible.mended(fold) == "<summary>Show code</summary>"
+    brand = '<div class="sidebar-primary-item">\n<a class="navbar-brand logo">'
+    assert 'role="navigation"' in accessible.mended(brand)
+    other = '<div class="sidebar-primary-item">\n<nav>'
+    assert accessible.mended(other) == other
