@@ -459,3 +459,19 @@ def test_wide_figures_scroll_on_a_phone(visit):
             assert overflow == "auto"
         checked += len(figures)
     assert checked > 5
+
+
+def test_print_shows_solutions_and_figures_but_no_controls(visit):
+    page = visit(CHAPTERS[0])
+    page.emulate_media(media="print")
+    assert page.get_by_text("Show code").locator("visible=true").count() == 0
+    assert page.locator("#jb-print-toc:visible, .toggle-button:visible").count() == 0
+    solutions = page.locator(".solution.admonition").all()
+    assert solutions
+    for solution in solutions:
+        assert solution.locator("p:not(.admonition-title)").first.is_visible()
+    heights = page.locator(".cell_output img:visible").evaluate_all(
+        "all => all.map((image) => image.getBoundingClientRect().height)"
+    )
+    assert heights
+    assert max(heights) < 700  # pixels; half a page is 530
