@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import chinese
 import formulas
 import numbering
 import pytest
@@ -108,3 +109,20 @@ def test_a_section_is_found_by_its_own_text_and_of_code_by_chinese_only():
     text = "The log H(p) 词 12 seen 8.33 a 1 < λ always"
     assert sections.entry(top) == ("top", "Top n 2", text)
     assert sections.entry(below) == ("below", "Below", "deep")
+
+
+def test_chinese_says_that_it_is_chinese():
+    words = "the post (梯度惩罚，又名《GP》。) says"
+    parts = [(type(n).__name__, n.astext()) for n in chinese.marked(words)]
+    assert parts == [
+        ("Text", "the post ("),
+        ("inline", "梯度惩罚，又名"),
+        ("Text", "《GP》。) says"),
+    ]
+    html = '<p title="苏">苏 x</p><span lang="zh">剑<b>林</b><span>苏</span></span>剑'
+    assert chinese.marked_html(html) == (
+        '<p title="苏"><span lang="zh">苏</span> x</p>'
+        '<span lang="zh">剑<b>林</b><span>苏</span></span><span lang="zh">剑</span>'
+    )
+    drawn = "<svg><text>苏</text></svg><select><option>剑</option></select>"
+    assert chinese.marked_html(drawn) == drawn
