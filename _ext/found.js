@@ -63,6 +63,8 @@
     const {any, row} = patternsOf(query);
     const marks = markBelow(home, any);
     await document.fonts.ready;
+    // The browser's own jump to the section comes first.
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
     bring(home, marks, row);
     // Whoever comes back to this page, or passes its address on, wants to read on.
     url.searchParams.delete("found");

@@ -325,6 +325,11 @@ def test_prose_does_not_make_a_chapter_stale_but_code_and_parameters_do(book):
     assert stamps(book) == [falling, painting]
     book.chapter("painting", [*code, "1 + 1\n"])
     assert stamps(book)[1] != painting
+    # Outputs find their cells by id.
+    path = book.root / "chapters" / "falling.ipynb"
+    renamed = path.read_text(encoding="utf-8").replace('"c1"', '"c9"')
+    path.write_text(renamed, encoding="utf-8")
+    assert stamps(book)[0] != falling
     jobs = [Job(book.root, "falling", p, s) for p in PROFILES for s in (0, 1)]
     assert len({stamp(job) for job in jobs}) == len(jobs)
 
