@@ -97,16 +97,21 @@ def test_pages_are_written_again_only_if_a_number_changed():
     assert numbering.letter_audits(None, env) == ["flood_audit"]
 
 
-def test_a_section_is_found_by_its_own_text_and_not_by_its_code():
+def test_a_section_is_found_by_its_own_text_and_of_code_by_chinese_only():
     below = nodes.section("", nodes.title("", "Below"), nodes.paragraph("", "deep"))
     below["ids"] = ["below"]
-    said = nodes.paragraph("", "", nodes.Text("Ｔhe "), nodes.math("", r"\tfrac{H}(p)"))
-    cells = nodes.container("", nodes.literal_block("", "code = 1"))
-    shown = nodes.raw("", "<b>8.33</b><td>x&lt;1<svg>9</svg></td>", format="html")
+    said = nodes.paragraph("", "", nodes.Text("Ｔhe "), nodes.math("", r"\log H(p)"))
+    output = nodes.literal_block("", "12 seen", classes=["output", "stream"])
+    cells = nodes.container("", nodes.literal_block("", "code = '词'"), output)
+    tex = '<span class="tex">$a_1&lt;\\lambda$</span>'
+    number = """<b oninput='a => "9"'>8.33</b>"""
+    shown = nodes.raw("", f"{number}<td>{tex}<svg>9</svg></td>", format="html")
     theorem = nodes.section("", nodes.paragraph("", "always"))
-    top = nodes.section("", nodes.title("", "Top"), said, cells, shown, theorem, below)
+    title = nodes.title("", "Top ", nodes.math("", "n^2"))
+    top = nodes.section("", title, said, cells, shown, theorem, below)
     top["ids"] = ["top", "other"]
-    assert sections.entry(top) == ("top", "Top", "The H (p) 8.33 x<1 always")
+    text = "The log H(p) 词 12 seen 8.33 a 1 < λ always"
+    assert sections.entry(top) == ("top", "Top n 2", text)
     assert sections.entry(below) == ("below", "Below", "deep")
 
 
