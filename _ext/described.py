@@ -5,9 +5,9 @@ import re
 import unicodedata
 
 from docutils import nodes
-from sections import TEX
 from sphinx.application import Sphinx
 
+TEX = re.compile(r"\\[a-zA-Z]+|\\.|[{}&^_]")
 GREEK = re.compile(
     r"\\(alpha|beta|gamma|delta|epsilon|eta|theta|kappa|lambda|mu|rho|sigma|tau|phi)\b"
 )
