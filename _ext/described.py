@@ -2,15 +2,11 @@
 
 import html
 import re
-import unicodedata
 
 from docutils import nodes
+from sections import flat
 from sphinx.application import Sphinx
 
-TEX = re.compile(r"\\[a-zA-Z]+|\\.|[{}&^_]")
-GREEK = re.compile(
-    r"\\(alpha|beta|gamma|delta|epsilon|eta|theta|kappa|lambda|mu|rho|sigma|tau|phi)\b"
-)
 LEAST, MOST = 90, 300
 
 
@@ -50,21 +46,8 @@ def words(paragraph: nodes.paragraph) -> str:
     parts = rest if isinstance(head, nodes.strong) else [head, *rest]
     spans = paragraph.findall(nodes.inline)
     cited = any("bibtex-citation" in span["classes"] for span in spans)
-    text = " ".join("".join(map(plain, parts)).split())
+    text = " ".join("".join(map(flat, parts)).split())
     return "" if cited else text[:1].upper() + text[1:]
-
-
-def plain(node: nodes.Node) -> str:
-    """Words as they are, formulas as letters without commands."""
-    text = node.astext()
-    return (
-        TEX.sub("", GREEK.sub(letter, text)) if isinstance(node, nodes.math) else text
-    )
-
-
-def letter(command: re.Match) -> str:
-    """γ for its command."""
-    return unicodedata.lookup(f"GREEK SMALL LETTER {command[1]}")
 
 
 def sentences(text: str) -> str:

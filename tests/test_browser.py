@@ -461,6 +461,7 @@ def test_a_tap_on_a_link_follows_it(visit):
     link = page.locator(".bd-article a[href*='glossary.html#term-']").first
     link.tap()
     page.wait_for_url("**/glossary.html#term-*")
+    assert page.locator("dt:target").count() == 1
 
 
 def test_wide_figures_scroll_on_a_phone(visit):

@@ -11,6 +11,7 @@ import formulas
 import numbering
 import pytest
 import sections
+import signs
 import spans
 import wide
 from docutils import nodes
@@ -173,3 +174,16 @@ def test_names_say_what_is_seen():
     assert 'role="navigation"' in accessible.mended(brand)
     other = '<div class="sidebar-primary-item">\n<nav>'
     assert accessible.mended(other) == other
+
+
+def test_numbers_of_a_run_carry_a_minus_sign():
+    pasted = [
+        nodes.inline("", "", nodes.Text(said), classes=["pasted-text"])
+        for said in ("-0.05", "3", "-no number")
+    ]
+    plain = nodes.inline("", "", nodes.Text("-7"))
+    tree = nodes.document(None, None, "", nodes.paragraph("", "", *pasted, plain))
+    signs.correct(None, tree, "page")
+    said = [node.astext() for node in tree.findall(nodes.inline)]
+    assert said == ["−0.05", "3", "-no number", "-7"]
+    assert all(text.parent for text in tree.findall(nodes.Text))
