@@ -85,7 +85,7 @@
       if (event.target.matches(":focus-visible")) after(0)(event);
     });
     document.addEventListener("focusout", hide);
-    document.addEventListener("scroll", hide, {passive: true});
+    document.addEventListener("scroll", () => { if (shown) hide(); }, {passive: true});
     document.addEventListener("keydown", ({key}) => { if (key === "Escape") hide(); });
   }
 }
