@@ -1,4 +1,4 @@
-"""A playground for ALBERT and ELECTRA: facts to keep, kinds of words, exact generators."""
+"""A playground for ALBERT and ELECTRA: facts, kinds of words, an exact generator."""
 
 import math
 from collections.abc import Callable
@@ -78,8 +78,8 @@ def filled(
 ) -> electra.Corrupted:
     """What an exact generator writes into holes: q ∝ p^sharpness, p the true cloze.
 
-    ``truth`` (B, T) are the texts without holes. 0 is a flat generator, 1 a perfect one;
-    like ELECTRA's it fills each hole without seeing what it writes into the others.
+    ``truth`` (B, T) are the texts without holes. 0 is a flat generator, 1 a perfect
+    one; like ELECTRA's it fills each hole without seeing what it writes into others.
     """
     seen = torch.ones_like(truth, dtype=torch.bool).flatten()
     seen[asked.positions] = False

@@ -57,3 +57,9 @@ def test_without_a_generator_most_holes_are_masks():
     masked = lesson.inputs.flatten()[lesson.holes] == playground.MASK
     assert 0.65 < masked.double().mean() < 0.95
     assert not lesson.changed.any()
+
+
+@pytest.mark.parametrize("holes", [0, 17, 1.5])
+def test_a_number_of_holes_that_no_text_has_is_refused(holes):
+    with pytest.raises((ValueError, TypeError), match=f"holes: {holes}"):
+        playground.questions(SOURCE, holes, 0)
