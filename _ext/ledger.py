@@ -143,32 +143,41 @@ class Posts(Gathering):
     """The eight posts with their questions and what became of others' claims."""
 
     def run(self) -> list[nodes.Node]:
-        """A table, a row a post."""
-        heads = ["Chapter", "The question", "Difficulty", "Claims of post and paper"]
-        return [table(heads, [self.row(post) for post in self.posts()], "chapters")]
+        """A card a post."""
+        cards = "\n".join(self.card(post) for post in self.posts())
+        return [nodes.raw("", f'<ul class="posts">\n{cards}\n</ul>', format="html")]
 
-    def row(self, post: dict) -> nodes.row:
-        """A post; its name is a link once it is finished."""
-        name: nodes.Node = nodes.Text(post["name"])
+    def card(self, post: dict) -> str:
+        """A post's drawing, name, question and state; a link once it is finished."""
+        folder = Path(self.env.srcdir) / "_ext" / "drawings"
+        drawing = (folder / f"{post['slug']}.svg").read_text(encoding="utf-8")
+        name, question = html.escape(post["name"]), html.escape(post["question"])
         if post["pages"]:
             uri = self.env.app.builder.get_relative_uri(
                 self.env.docname, f"chapters/{post['pages'][0]}"
             )
-            name = nodes.reference("", post["name"], refuri=uri, internal=True)
-        theirs = [c for c in split(post["records"])[0] if c["author"] != "ours"]
-        found = Counter(claim["verdict"] for claim in theirs)
-        badges = " ".join(f"{badge(v)} {found[v]}" for v in SYMBOLS if found[v])
-        level = post["difficulty"]
-        dots = (
-            f'<span aria-label="{level} of 3">{"●" * level}{"○" * (3 - level)}</span>'
+            name = f'<a href="{uri}">{name}</a>'
+        return (
+            f'<li>{drawing}<p class="name">{name}</p><p>{question}</p>'
+            f'<p class="state">{state(post)}</p></li>'
         )
-        state = badges if post["pages"] else "in preparation"
-        return row(
-            [name],
-            [nodes.Text(post["question"])],
-            [nodes.raw("", dots, format="html")],
-            [nodes.raw("", state, format="html")],
-        )
+
+
+def state(post: dict) -> str:
+    """How difficult and long a chapter is, and the verdicts on others' claims."""
+    if not post["pages"]:
+        return "in preparation"
+    level = post["difficulty"]
+    dots = "●" * level + "○" * (3 - level)
+    theirs = [c for c in split(post["records"])[0] if c["author"] != "ours"]
+    found = Counter(claim["verdict"] for claim in theirs)
+    badges = " ".join(
+        f"{found[verdict]} {badge(verdict)}" for verdict in SYMBOLS if found[verdict]
+    )
+    return (
+        f'<span role="img" aria-label="difficulty {level} of 3">{dots}</span> '
+        f"{post['minutes']} minutes<br>Its claims: {badges}"
+    )
 
 
 def in_order(record: dict) -> tuple[bool, int, str]:
@@ -218,13 +227,13 @@ def address(record: dict) -> nodes.reference:
     return nodes.reference("", record["id"], refuri=uri, internal=True)
 
 
-def table(heads: list[str], rows: list[nodes.row], kind: str = "ledger") -> nodes.table:
+def table(heads: list[str], rows: list[nodes.row]) -> nodes.table:
     """A table of the given rows under their heads."""
     group = nodes.tgroup("", cols=len(heads))
     group += [nodes.colspec(colwidth=1) for _ in heads]
     group += nodes.thead("", row(*([nodes.Text(head)] for head in heads)))
     group += nodes.tbody("", *rows)
-    return nodes.table("", group, classes=[kind])
+    return nodes.table("", group, classes=["ledger"])
 
 
 def row(*cells: list[nodes.Node], classes: list[str] | None = None) -> nodes.row:

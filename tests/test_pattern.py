@@ -118,16 +118,13 @@ class TestPost:
         assert 3 <= prose.count(":class: key-idea") <= 5
         assert prose.count(":class: takeaways") == 1
 
-    def test_is_as_difficult_as_the_list_of_posts_says(self, post):
+    def test_is_as_long_and_difficult_as_the_list_of_posts_says(self, post):
         stated = (ROOT / "data" / "posts.toml").read_text(encoding="utf-8")
-        (level,) = (
-            found["difficulty"]
-            for found in tomllib.loads(stated)["post"]
-            if found["slug"] == post
-        )
-        assert f"difficulty {'●' * level}{'○' * (3 - level)}" in measures.prose(
-            read(post)
-        )
+        (said,) = (p for p in tomllib.loads(stated)["post"] if p["slug"] == post)
+        dots = "●" * said["difficulty"] + "○" * (3 - said["difficulty"])
+        prose = measures.prose(read(post))
+        assert f"Reading time {said['minutes']} minutes" in prose
+        assert f"difficulty {dots}" in prose
 
     def test_the_audit_is_the_tutorials_child(self, post):
         pages = runner.chapters(ROOT)
