@@ -6,6 +6,7 @@ one column a metric, so that all its rows can train side by side.
 
 import json
 import platform
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -93,6 +94,20 @@ def estimate(values: Sequence[float], seeds: Sequence[int], label: str) -> Estim
     return interval(values, [(label, *row) for row in zip(seeds, values, strict=True)])
 
 
+def timed(calls: Mapping[str, Callable[[], object]], repeats: int) -> pd.DataFrame:
+    """Processor seconds of each call, a row a repeat: the calls take turns.
+
+    What slows the machine down for a while then meets all of them; a first round is not
+    counted. Raises ValueError for no call, or fewer than two repeats.
+    """
+    if not calls or repeats < 2:
+        raise ValueError(f"repeats: {repeats} of {list(calls)}, need 2 of 1 or more")
+    rows = [
+        {name: _spent(call) for name, call in calls.items()} for _ in range(repeats + 1)
+    ]
+    return pd.DataFrame(rows[1:])
+
+
 def where(table: pd.DataFrame, condition: Condition) -> pd.DataFrame:
     """The rows in which every named factor has the given value; ValueError if none."""
     chosen = pd.Series(True, index=table.index)
@@ -173,6 +188,12 @@ def load_records(path: Path) -> list[dict]:
         return [_checked(run["run"], run["records"]) for run in content["runs"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"path: {path} holds no records ({error!r})") from error
+
+
+def _spent(call: Callable[[], object]) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
 
 
 def _checked(head: Mapping, records: Sequence[Mapping]) -> dict:

@@ -303,6 +303,8 @@ WRONG = {
         (lambda: evidence.interval([1.0, NAN]), "values: [1.0, nan]"),
         (lambda: evidence.interval([[1.0, 2.0]]), "values: [[1.0, 2.0]]"),
         (lambda: evidence.estimate([1.0, 2.0], [1], "x"), "values: 2"),
+        (lambda: evidence.timed({}, 3), "repeats: 3 of []"),
+        (lambda: evidence.timed({"a": int}, 1), "repeats: 1 of ['a']"),
         (lambda: evidence.where(TABLE, {"level": 1}), "condition: no factor 'level'"),
         (lambda: evidence.where(TABLE, {"arm": "c"}), "condition: no row has"),
         (lambda: evidence.average(TABLE, "hits", {"arm": "a"}), "metric: 'hits'"),

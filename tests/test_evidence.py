@@ -18,6 +18,7 @@ from blogcore.evidence import (
     load_records,
     save_records,
     sweep,
+    timed,
     where,
 )
 
@@ -274,3 +275,19 @@ def test_the_environment_says_where_a_record_comes_from():
     assert found["device"] == "cpu"
     assert set(found["versions"]) == {"torch", "numpy", "scipy", "scikit-learn"}
     json.dumps(found)
+
+
+def test_timed_calls_take_turns_and_a_first_round_is_not_counted():
+    order = []
+    calls = {name: lambda n=name: order.append(n) for name in ("own", "shared")}
+    table = timed(calls, 3)
+    assert order == ["own", "shared"] * 4
+    assert list(table) == ["own", "shared"]
+    assert table.shape == (3, 2)
+    assert (table.to_numpy() >= 0).all()
+
+
+def test_more_work_takes_more_processor_time():
+    calls = {"little": lambda: sum(range(1000)), "much": lambda: sum(range(300_000))}
+    table = timed(calls, 5)
+    assert table["much"].median() > table["little"].median()
