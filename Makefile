@@ -16,10 +16,10 @@ ifneq ($(UNKNOWN),)
 $(error unknown: $(UNKNOWN); allowed: PYTHON CHAPTER PROFILE SEED DEVICE JOBS)
 endif
 
-.PHONY: help setup book test long lint check format run record clean
+.PHONY: help setup book notebooks test long lint check format run record clean
 
 help:  ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
 	@echo "variables: CHAPTER=flooding PROFILE=smoke|book|full SEED=0 DEVICE=auto JOBS=2"
 
 setup: $(INSTALLED)  ## make the environment in .venv (1.7 GB, a few minutes)
@@ -28,6 +28,9 @@ book: $(INSTALLED)  ## execute what is stale and render the book
 	$(BIN)/blogcore run --jobs $(JOBS)
 	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 	@echo "open file://$(CURDIR)/_build/html/index.html"
+
+notebooks: book  ## the same; the pages as notebooks that read well anywhere
+	@echo "plain notebooks: $(CURDIR)/_build/html/_sources/chapters"
 
 test: $(INSTALLED)  ## all tests: rooms, references, house rules, chapters, pages
 	$(BIN)/pytest -n $(JOBS)

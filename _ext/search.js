@@ -1,35 +1,31 @@
 // Search by section, from a folder or a server alike: all text lies in SECTIONS, a list of
-// [address, anchor, title, title of the page, text], and every query reads all of it.
+// [address, anchor, title, title of the page, text] in the book's order, and every query
+// reads all of it.
 "use strict";
 {
-  const HAN = /[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]/u;
-  const plain = (text) => text.normalize("NFKC");
-  const literal = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-
-  // Chinese is found anywhere, other words where a word begins, whatever their ending.
-  const pattern = (word) => {
-    if (HAN.test(word) || !/^[\p{L}\p{N}]/u.test(word)) return literal(word);
-    const stem = word.replace(/^(\p{L}{4,}?)(ies|ing|ed|es|s|y)$/iu, "$1");
-    return `(?<![\\p{L}\\p{N}.])${literal(stem)}\\p{L}*`;
-  };
   const count = (text, found) => (text.match(found) ?? []).length;
 
+  // Words in a row weigh most, then words of the title. A chapter stands before any list
+  // that names a word, however often.
+  const score = ([address, , title, page, text], {each, row}) => {
+    let sum = 0;
+    for (const word of each) {
+      const above = count(title, word), inside = count(text, word);
+      if (above + inside === 0) return 0;
+      sum += 10 * Math.min(above, 1) + 2 * Math.min(count(page, word), 1);
+      sum += Math.min(Math.log2(1 + inside), 3);
+    }
+    const inRow = each.length > 1 && count(`${title}\n${text}`, row) > 0;
+    return (address.startsWith("chapters/") ? 3 : 0) + (inRow ? 10 : 0) + sum / each.length;
+  };
+
+  // Equals stay in the book's order: sort is stable.
   globalThis.findSections = (query) => {
-    const words = plain(query).split(/\s+/).filter(Boolean);
-    const patterns = words.map((word) => new RegExp(pattern(word), "giu"));
-    const score = ([address, , title, page, text]) => {
-      let sum = address.startsWith("chapters/") ? 1 : 0;
-      for (const found of patterns) {
-        const above = count(plain(title), found), inside = count(text, found);
-        if (above + inside === 0) return 0;
-        sum += 10 * Math.min(above, 1) + 2 * Math.min(count(plain(page), found), 1);
-        sum += Math.log1p(inside) / Math.log10(100 + text.length);
-      }
-      return sum;
-    };
-    const all = words.length ? SECTIONS.map((section) => [score(section), section]) : [];
+    const patterns = patternsOf(query);
+    if (!patterns.each.length) return [];
+    const all = SECTIONS.map((section) => [score(section, patterns), section]);
     const found = all.filter(([points]) => points > 0).sort((a, b) => b[0] - a[0]);
-    return found.map(([, section]) => ({section, patterns, words}));
+    return found.map(([, section]) => section);
   };
 
   const element = (name, kind, text = "") => {
@@ -40,35 +36,29 @@
   };
 
   // 200 characters around the first hit, with every hit in them marked.
-  const excerpt = (text, patterns) => {
-    const first = Math.max(0, text.search(patterns[0]));
+  const excerpt = (text, {each, any, row}) => {
+    const hits = [row, each[0]].map((pattern) => text.search(pattern));
+    const first = hits.find((place) => place >= 0) ?? 0;
     const start = Math.max(0, text.lastIndexOf(" ", first - 60));
-    const shown = text.slice(start, start + 200);
     const made = element("p", "context", start > 0 ? "…" : "");
-    const any = new RegExp(patterns.map((p) => p.source).join("|"), "giu");
-    let end = 0;
-    for (const hit of shown.matchAll(any)) {
-      made.append(shown.slice(end, hit.index), element("mark", "", hit[0]));
-      end = hit.index + hit[0].length;
-    }
-    made.append(shown.slice(end), "…");
+    made.append(...marked(text.slice(start, start + 200), any), "…");
     return made;
   };
 
-  const row = ({section: [address, anchor, title, page, text], patterns, words}) => {
-    const item = element("li", "");
+  const item = ([address, anchor, title, page, text], query) => {
+    const made = element("li", "");
     const link = element("a", "", title);
-    link.href = `${address}?highlight=${encodeURIComponent(words.join(" "))}#${anchor}`;
-    item.append(link);
-    if (title !== page) item.append(" ", element("span", "page", page));
-    item.append(excerpt(text, patterns));
-    return item;
+    link.href = `${address}?found=${encodeURIComponent(query)}#${anchor}`;
+    made.append(link);
+    if (title !== page) made.append(" ", element("span", "page", page));
+    made.append(excerpt(text, patternsOf(query)));
+    return made;
   };
 
   const show = (query) => {
     const found = findSections(query);
     const list = element("ul", "search");
-    list.append(...found.slice(0, 60).map(row));
+    list.append(...found.slice(0, 60).map((section) => item(section, query)));
     const kinds = found.length === 1 ? "section" : "sections";
     const summary = `${found.length || "No"} ${kinds} found for “${query}”.`;
     document.getElementById("search-results")

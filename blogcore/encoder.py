@@ -274,7 +274,8 @@ def grown(model: nn.Module, averaging: torch.Tensor) -> nn.Module:
         raise ValueError(
             f"averaging: shape {tuple(averaging.shape)} is not (new tokens, {len(old)})"
         )
-    sums = (averaging @ torch.ones(len(old), 1, dtype=averaging.dtype)).flatten()
+    ones = torch.ones(len(old), 1, dtype=averaging.dtype, device=averaging.device)
+    sums = (averaging @ ones).flatten()
     if not torch.allclose(sums, torch.ones_like(sums)):
         row = int((sums - 1).abs().argmax())
         raise ValueError(f"averaging: row {row} sums to {float(sums[row]):g}, not to 1")

@@ -24,8 +24,10 @@ def test_labels_are_as_wrong_as_asked_and_those_of_the_test_are_right():
     made = bench(SEEDS, NOISE, LEVEL)
     wrong = made.sets["train"].labels != made.truth
     assert wrong.sum(1).tolist() == [10, 20, 10]
-    x, y = made.sets["test"]
-    assert torch.equal(y, (1.5 * x[..., 0] + torch.sin(1.5 * x[..., 1]) > 0).long())
+    for part, counts in (("validation", [10, 20, 10]), ("test", [0, 0, 0])):
+        x, y = made.sets[part]
+        right = 1.5 * x[..., 0] + torch.sin(1.5 * x[..., 1]) > 0
+        assert (y != right.long()).sum(1).tolist() == counts, part
 
 
 def test_each_member_is_flooded_at_its_own_level():

@@ -15,6 +15,7 @@ from blogcore import runner
 from blogcore.freshness import seal
 
 EXTERNAL = re.compile(r"(https?:)?//")
+HAN = re.compile(r"[\u4e00-\u9fff]")
 LARGEST = 2_500_000
 # Another day for a Python process that imports this as sitecustomize.
 ANOTHER_DAY = """
@@ -100,6 +101,19 @@ def test_images_have_alternative_texts(soups):
     ]
     assert bad == []
     assert any(name.startswith("chapters/") for name, _ in images)
+
+
+def test_chinese_says_that_it_is_chinese(soups):
+    found = 0
+    for name, soup in soups.items():
+        for text in (t for a in soup("article") for t in a.find_all(string=HAN)):
+            above = [tag for tag in text.parents if tag.name != "[document]"]
+            spared = any(tag.name in ("pre", "code", "svg", "script") for tag in above)
+            marked = any(tag.get("lang") == "zh" for tag in above)
+            formula = any("katex" in tag.get("class", []) for tag in above)
+            assert marked or spared or formula, f"{name}: {text}"
+            found += marked
+    assert found > 100
 
 
 def test_pages_are_small(site, soups):

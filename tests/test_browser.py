@@ -42,6 +42,11 @@ PRUNE = """() => {
     seen.add(token.className);
   }
 }"""
+# Whether a reader sees an element's first character.
+ON_TOP = """e => {
+  const {left, top, height} = e.getClientRects()[0];
+  return e.contains(document.elementFromPoint(left + 2, top + height / 2));
+}"""
 # Chapters with a calculator; and what the calculator of our test computes, the number
 # of dimensions at which random vectors have lost 2 log N of entropy, in two terms.
 CALCULATING = [
@@ -226,15 +231,6 @@ def test_a_calculator_agrees_with_python(browser, shown):
     assert faults == []
 
 
-# With six posts other chapters outrank the one expected here, and a page that grows
-# while it loads can leave the hit below the fold.
-NOT_YET = pytest.mark.xfail(
-    reason="search by section: ranking among many chapters, place of the hit",
-    strict=False,
-)
-
-
-@NOT_YET
 @pytest.mark.parametrize("place", ["file", "http"])
 @pytest.mark.parametrize(
     ("query", "target"),
@@ -260,8 +256,33 @@ def test_search_finds_the_section_and_shows_the_hit(visit, query, target, place)
         assert any(mark.lower()[:4] in word for word in query.split())
     links.first.click()
     page.wait_for_url(f"**/{found[0].path}*")
-    heading = page.locator(f'[id="{found[0].fragment}"]')
-    assert heading.evaluate("e => e.getBoundingClientRect().top") < 400
+    section = page.locator(f'[id="{found[0].fragment}"]')
+    hit = section.locator("mark:visible").first
+    hit.wait_for()
+    assert hit.inner_text().lower()[:4] in query
+    page.wait_for_function("!location.search")
+    assert hit.evaluate(ON_TOP), "out of view, or below something else"
+    assert section.evaluate("e => e.getBoundingClientRect().top") < 900
+
+
+def test_a_hit_that_is_folded_away_is_opened(visit):
+    page = visit(CHAPTERS[0])
+    anchor, word = page.evaluate(
+        """() => {
+          const folded = "details.hide:not([open]) pre";
+          for (const code of document.querySelectorAll(folded)) {
+            const section = code.closest("section");
+            const seen = section.innerText.toLowerCase();
+            for (const word of code.textContent.match(/[a-z]{5,}/g) ?? [])
+              if (!seen.includes(word.slice(0, 4))) return [section.id, word];
+          }
+        }"""
+    )
+    page = visit(CHAPTERS[0], query=f"?found={word}#{anchor}")
+    page.wait_for_function("!location.search")
+    hit = page.locator("mark:visible").first
+    assert hit.inner_text().startswith(word[:4])
+    assert hit.evaluate(ON_TOP)
 
 
 def test_search_finds_only_what_is_there(visit):
@@ -271,14 +292,12 @@ def test_search_finds_only_what_is_there(visit):
         assert page.locator("#search-results li").count() == 0, query
 
 
-@NOT_YET
 def test_search_finds_the_chapter_before_a_page_that_mentions_its_term(visit):
     page = visit("search", query="?q=梯度惩罚")
     first = page.locator("#search-results li > a").first
     assert first.get_attribute("href").startswith(("chapters/flooding", "glossary"))
 
 
-@NOT_YET
 def test_search_knows_every_chinese_term(visit, soups):
     texts = [soups[name].article.get_text(" ") for name in PAGES]
     terms = sorted({term for text in texts for term in HAN.findall(text)})

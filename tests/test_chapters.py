@@ -1,4 +1,7 @@
-"""Every page in its smoke profile: two ways to run it, the same numbers and outputs."""
+"""Every page in its smoke profile: two ways to run it, the same numbers and outputs.
+
+The second way is that of a reader who has downloaded a page's plain notebook.
+"""
 
 import json
 import os
@@ -25,16 +28,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 class Chapter:
-    """A page as written; what the runner made of it here, plain papermill elsewhere."""
+    """A page as written; what the runner made of it here, and of its plain notebook
+    papermill elsewhere.
+    """
 
-    def __init__(self, slug: str, elsewhere: Path, said: str):
+    def __init__(self, slug: str, elsewhere: Path, said: str, site: Path):
         self.slug, self.root = slug, elsewhere
         self.source = read(ROOT / "chapters" / f"{slug}.ipynb")
         job = Job(ROOT, slug, "smoke")
         assert is_fresh(job, stamp(job)), said
         plain = elsewhere / f"plain-{slug}.ipynb"
         arguments = ("-p", "PROFILE", "smoke", "--no-progress-bar")
-        run(elsewhere, 1, "papermill", f"chapters/{slug}.ipynb", plain, *arguments)
+        downloaded = site / "_sources" / "chapters" / f"{slug}.ipynb"
+        run(elsewhere, 1, "papermill", downloaded, plain, *arguments)
         self.executed = read(job.target)
         self.plain = read(plain)
 
@@ -68,7 +74,8 @@ def read(path: Path) -> dict:
 def outputs(notebook: dict) -> dict[str, list]:
     """The outputs of each cell that somebody wrote, by its id."""
     cells = code_cells(notebook)
-    written = [c for c in cells if "injected-parameters" not in c["metadata"]["tags"]]
+    added = {"injected-parameters", "package"}
+    written = [c for c in cells if not added & {*c["metadata"]["tags"]}]
     return {cell["id"]: cell["outputs"] for cell in written}
 
 
@@ -79,9 +86,9 @@ def elsewhere(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module", params=runner.chapters())
-def chapter(request, elsewhere, smoke) -> Chapter:
+def chapter(request, elsewhere, smoke, site) -> Chapter:
     """The page, executed by the runner here and by plain papermill in a copy."""
-    return Chapter(request.param, elsewhere, smoke)
+    return Chapter(request.param, elsewhere, smoke, site)
 
 
 def test_runner_and_papermill_in_another_folder_record_the_same(chapter):

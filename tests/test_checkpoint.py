@@ -182,6 +182,8 @@ def test_a_tensor_that_stands_in_many_places_is_written_once(tmp_path):
     assert sizes[1] < 1.1 * sizes[0]
     rows = torch.arange(6.0).view(2, 3)
     views = {"whole": rows, "row": rows[0], "turned": rows.T, "again": rows}
+    views |= {"square": torch.eye(3, 3).cumsum(0), "part": rows[:, 1:]}
+    views |= {"mirrored": views["square"].T}  # same place, same shape
     save_tree(tmp_path / "views", views)
     found = load_tree(tmp_path / "views")
     assert all(torch.equal(found[name], view) for name, view in views.items())

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import chinese
 import formulas
 import numbering
 import pytest
@@ -92,14 +93,36 @@ def test_pages_are_written_again_only_if_a_number_changed():
     assert numbering.letter_audits(None, env) == ["flood_audit"]
 
 
-def test_a_section_is_found_by_its_own_text_and_not_by_its_code():
+def test_a_section_is_found_by_its_own_text_and_of_code_by_chinese_only():
     below = nodes.section("", nodes.title("", "Below"), nodes.paragraph("", "deep"))
     below["ids"] = ["below"]
-    said = nodes.paragraph("", "", nodes.Text("Ｔhe "), nodes.math("", r"\tfrac{H}(p)"))
-    cells = nodes.container("", nodes.literal_block("", "code = 1"))
-    shown = nodes.raw("", "<b>8.33</b><td>x&lt;1<svg>9</svg></td>", format="html")
+    said = nodes.paragraph("", "", nodes.Text("Ｔhe "), nodes.math("", r"\log H(p)"))
+    output = nodes.literal_block("", "12 seen", classes=["output", "stream"])
+    cells = nodes.container("", nodes.literal_block("", "code = '词'"), output)
+    tex = '<span class="tex">$a_1&lt;\\lambda$</span>'
+    number = """<b oninput='a => "9"'>8.33</b>"""
+    shown = nodes.raw("", f"{number}<td>{tex}<svg>9</svg></td>", format="html")
     theorem = nodes.section("", nodes.paragraph("", "always"))
-    top = nodes.section("", nodes.title("", "Top"), said, cells, shown, theorem, below)
+    title = nodes.title("", "Top ", nodes.math("", "n^2"))
+    top = nodes.section("", title, said, cells, shown, theorem, below)
     top["ids"] = ["top", "other"]
-    assert sections.entry(top) == ("top", "Top", "The H (p) 8.33 x<1 always")
+    text = "The log H(p) 词 12 seen 8.33 a 1 < λ always"
+    assert sections.entry(top) == ("top", "Top n 2", text)
     assert sections.entry(below) == ("below", "Below", "deep")
+
+
+def test_chinese_says_that_it_is_chinese():
+    words = "the post (梯度惩罚，又名《GP》。) says"
+    parts = [(type(n).__name__, n.astext()) for n in chinese.marked(words)]
+    assert parts == [
+        ("Text", "the post ("),
+        ("inline", "梯度惩罚，又名"),
+        ("Text", "《GP》。) says"),
+    ]
+    html = '<p title="苏">苏 x</p><span lang="zh">剑<b>林</b><span>苏</span></span>剑'
+    assert chinese.marked_html(html) == (
+        '<p title="苏"><span lang="zh">苏</span> x</p>'
+        '<span lang="zh">剑<b>林</b><span>苏</span></span><span lang="zh">剑</span>'
+    )
+    drawn = "<svg><text>苏</text></svg><select><option>剑</option></select>"
+    assert chinese.marked_html(drawn) == drawn

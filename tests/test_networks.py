@@ -95,8 +95,11 @@ def assert_same_member(machine, member, network, atol, *, but=()):
 each_way = [
     pytest.mark.parametrize("hidden", HIDDEN),
     pytest.mark.parametrize("optimizer", OPTIMIZERS),
-    pytest.mark.parametrize("kind", ["full", "mini"]),
-    pytest.mark.parametrize("dtype", TOLERANCE, ids=["float32", "float64"]),
+    pytest.mark.parametrize(
+        ("kind", "dtype"),
+        [("full", torch.float32), ("mini", torch.float64)],
+        ids=["full-float32", "mini-float64"],
+    ),
 ]
 
 
@@ -251,16 +254,6 @@ def test_a_residual_block_adds_its_input(fan_in, stride):
     assert block(x).shape == (2, 4, 8 // stride, 8 // stride)
     assert torch.equal(block(x), block.shortcut(x).relu())
     assert (len(block.shortcut) == 0) == (fan_in == 4 and stride == 1)
-
-
-def test_resnet18_draws_from_the_stream_it_is_given_and_from_no_other():
-    dice, before = stream(0, "init"), torch.get_rng_state()
-    first, second = (resnet18(3, 4, dice).state_dict() for _ in range(2))
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.rand(3)
-    again = resnet18(3, 4, stream(0, "init")).state_dict()
-    assert all(torch.equal(again[name], first[name]) for name in first)
-    assert not torch.equal(second["0.weight"], first["0.weight"])
 
 
 def test_resnet18_draws_from_torchs_global_stream_alone():

@@ -172,6 +172,9 @@ class TestOneOfTwo:
         old = initialise(Stack(Block(CONFIG) for _ in range(4)), stream(1, "old"))
         new = initialise(Stack(Block(CONFIG) for _ in range(2)), stream(1, "new"))
         afloat = Stack(theseus.compress(old, new, x))
+        given = {*old.parameters(), *new.parameters()}
+        assert not given & {*afloat.parameters()}, "all are copies"
+        assert all(parameter.requires_grad for parameter in given)
         with theseus.sailing(afloat, (0.0, 0.0)):
             assert torch.equal(afloat(x, None, allowed), old(x, None, allowed))
         assert torch.equal(afloat(x, None, allowed), new(x, None, allowed))
