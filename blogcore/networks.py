@@ -5,8 +5,7 @@ carries the member as its first axis, so one batched product does the work of S 
 ones, and nothing that member i does can reach member j. One network is S = 1.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -150,20 +149,15 @@ class Residual(nn.Module):
         return F.relu(self.body(x) + self.shortcut(x))
 
 
-def resnet18(
-    classes: int, width: int = 64, generator: torch.Generator | None = None
-) -> nn.Sequential:
+def resnet18(classes: int, width: int = 64) -> nn.Sequential:
     """ResNet-18 for 32×32 images: 3×3 stem without pooling, four stages of two blocks.
 
     x (N, 3, 32, 32) → logits (N, classes); 11,173,962 parameters at width 64 and ten
-    classes. Initialised as torch does it, from the generator, or from torch's global
-    stream without one. Source: He et al. (2016), table 1.
+    classes. Initialised as torch does it, from torch's global stream, the only one that
+    its layers know. Source: He et al. (2016), table 1.
     """
     check_integer("classes", classes, 1)
     check_integer("width", width, 1)
-    if generator is not None:
-        with _global_stream(generator):
-            return resnet18(classes, width)
     stages = [(width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)]
     layers = [*_convolution(3, width, 3, 1), nn.ReLU()]
     channels = width
@@ -172,15 +166,6 @@ def resnet18(
         channels = fan_out
     pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*layers, *pool, nn.Linear(channels, classes))
-
-
-@contextmanager
-def _global_stream(generator: torch.Generator) -> Iterator[None]:
-    """Within it torch's own layers, which know no other stream, draw from this one."""
-    with torch.random.fork_rng([]):
-        torch.set_rng_state(generator.get_state())
-        yield
-        generator.set_state(torch.get_rng_state())
 
 
 def _uniform(shape, bound: float, generators: Generators) -> nn.Parameter:

@@ -23,6 +23,7 @@ ARMS = {
     "characters trained": "characters",
     "words = mean": "words",
     "words random": "words",
+    "words small": "words",
     "words shuffled": "words",
 }
 SMALL = 0.03  # what suits tables that start from nothing, of the trained ones' spread
@@ -70,9 +71,9 @@ def phrases(size: int = 20_000, classes: int = 8) -> Phrases:
 def starts(data: Phrases, seed: int) -> dict[str, torch.Tensor]:
     """Where the tables of ``ARMS`` start: (tokens, 128) each.
 
-    «From nothing» is normal, SMALL of the trained vectors' spread. The other four have
+    «From nothing» is normal, SMALL of the trained vectors' spread. The others have
     jieba's trained characters; their words are the means of these, normal with the
-    trained spread, or the means dealt to the wrong words.
+    trained spread or SMALL of it, or the means dealt to the wrong words.
     """
     letters, source = embedding().vectors, stream(seed, "tables")
     spread, width = float(letters.std()), letters.shape[1]
@@ -87,6 +88,7 @@ def starts(data: Phrases, seed: int) -> dict[str, torch.Tensor]:
         "characters trained": trained,
         "words = mean": means,
         "words random": torch.cat([trained, random[old:]]),
+        "words small": torch.cat([trained, SMALL * random[old:]]),
         "words shuffled": torch.cat([trained, dealt]),
     }
 

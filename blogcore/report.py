@@ -270,7 +270,7 @@ def _recorded(page: str, prefix: str, heads: Sequence[str], across: str) -> str:
 
 def _other_seeds(page: str, seed: int, claims: Sequence[str]) -> str:
     runs = [run for run in _runs(page, "book") if run["seed"] != seed]
-    return _by_seed(runs, claims)
+    return _verdicts_by_seed(runs, claims)
 
 
 def _runs(page: str, profile: str) -> list[dict]:
@@ -278,7 +278,7 @@ def _runs(page: str, profile: str) -> list[dict]:
     return [run for run in runs if run["profile"] == profile]
 
 
-def _by_seed(runs: Sequence[dict], names: Iterable[str]) -> str:
+def _verdicts_by_seed(runs: Sequence[dict], names: Iterable[str]) -> str:
     """A table of each claim's verdict in each run, empty where it had none."""
     if not runs:
         return "<p>No other root seed is recorded.</p>"

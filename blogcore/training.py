@@ -23,7 +23,6 @@ from torch import nn
 from blogcore.asking import Objective, Parts, in_eval_mode
 from blogcore.checkpoint import Checkpoint, History, Progress
 from blogcore.checks import check_integer
-from blogcore.optim import linear_decay as linear_decay  # where it was
 from blogcore.runtime import stream
 
 OnStep = Callable[[int, Parts], None]

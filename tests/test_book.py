@@ -116,6 +116,17 @@ def test_chinese_says_that_it_is_chinese(soups):
     assert found > 100
 
 
+def test_pages_say_what_they_are_about(soups):
+    said = {
+        name: soup.select_one("meta[name=description]")["content"]
+        for name, soup in soups.items()
+        if name not in ("search", "references")
+    }
+    assert all(60 <= len(text) <= 310 for text in said.values()), said
+    assert not [n for n, text in said.items() if re.search(r"[\\${}]|\[[A-Z]", text)]
+    assert len({*said.values()}) == len(said)
+
+
 def test_pages_are_small(site, soups):
     sizes = {}
     for name, soup in soups.items():

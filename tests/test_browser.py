@@ -21,6 +21,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
 FLAGS += ["--disable-background-networking"]
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+EARNEST = ("serious", "critical")
+# Rules that axe does not count as serious: names, landmarks, heads of tables.
+NAMED = ["label-content-name-mismatch", "region", "empty-table-header"]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 # Formulas that were passed over, and code of formulas that a reader would see.
 UNTYPESET = r"""() => {
@@ -349,6 +352,7 @@ def test_page_is_accessible(visit, name):
     page.evaluate(AXE.read_text(encoding="utf-8"))
     page.evaluate(PRUNE)
     assert serious(page, {}) == []
+    assert found(page, {"runOnly": NAMED}) == []
     # Colours must have arrived, not be on their way.
     page.add_style_tag(content="* { transition: none !important; }")
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
@@ -357,9 +361,18 @@ def test_page_is_accessible(visit, name):
 
 def serious(page, options: dict) -> list[tuple]:
     """The rules that axe finds broken in earnest, with the elements that break them."""
-    found = page.evaluate("o => axe.run({preload: false, ...o})", options)
-    worst = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
-    return [(v["id"], [node["target"] for node in v["nodes"]]) for v in worst]
+    return [
+        (rule, where) for rule, how, where in found(page, options) if how in EARNEST
+    ]
+
+
+def found(page, options: dict) -> list[tuple]:
+    """The broken rules, how bad that is, and the elements that break them."""
+    result = page.evaluate("o => axe.run({preload: false, ...o})", options)
+    return [
+        (v["id"], v["impact"], [node["target"] for node in v["nodes"]])
+        for v in result["violations"]
+    ]
 
 
 def test_the_ledger_is_filtered_without_a_script(visit):
@@ -409,3 +422,76 @@ def test_equations_and_their_numbers_do_not_lie_on_each_other(visit, scheme):
         )
         assert overlap
         assert not any(overlap)
+
+
+def test_what_a_link_leads_to_is_shown_where_the_mouse_rests(visit):
+    page = visit(CHAPTERS[0])
+    box, text = page.locator("#preview"), page.locator(".bd-article")
+    for link, said in (
+        ("a[href^='#equation-']", "="),
+        ("a[href*='glossary.html#term-']", "flood"),
+        ("a[href*='references.html#']", "2020"),
+        ("a[href^='#c']:visible", "C"),
+        ("a[href^='#fig-']", "Figure"),
+    ):
+        text.locator(link).first.hover()
+        box.wait_for(state="visible")
+        assert said in box.inner_text()
+        assert box.locator("[id], .headerlink").count() == 0
+        assert box.bounding_box()["width"] <= DESKTOP["width"]
+        page.keyboard.press("Escape")
+        assert not box.is_visible()
+        page.mouse.move(0, 0)
+
+
+def test_what_a_link_leads_to_is_shown_to_the_keyboard(visit):
+    page = visit(CHAPTERS[0])
+    page.locator(".bd-article a[href*='#term-']").first.focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    box = page.locator("#preview")
+    box.wait_for(state="visible")
+    assert page.evaluate("document.activeElement.getAttribute('aria-describedby')")
+    page.keyboard.press("Tab")
+    assert not box.is_visible() or "flood level" not in box.inner_text()
+
+
+def test_a_tap_on_a_link_follows_it(visit):
+    page = visit(CHAPTERS[0], viewport=PHONE, has_touch=True, is_mobile=True)
+    link = page.locator(".bd-article a[href*='glossary.html#term-']").first
+    link.tap()
+    page.wait_for_url("**/glossary.html#term-*")
+    assert page.locator("dt:target").count() == 1
+
+
+def test_wide_figures_scroll_on_a_phone(visit):
+    checked = 0
+    for name in CHAPTERS:
+        page = visit(name, viewport=PHONE)
+        figures = page.locator("img:is(.wide, .wider):visible").evaluate_all(
+            "all => all.map((i) => { const box = i.closest('figure, .slider, .output');"
+            " return [i.width / i.naturalWidth, box.clientWidth < i.width,"
+            " getComputedStyle(box).overflowX]; })"
+        )
+        for scale, wider, overflow in figures:
+            assert scale > 0.55  # letters of 16 pixels stay above eight
+            assert wider
+            assert overflow == "auto"
+        checked += len(figures)
+    assert checked > 5
+
+
+def test_print_shows_solutions_and_figures_but_no_controls(visit):
+    page = visit(CHAPTERS[0])
+    page.emulate_media(media="print")
+    assert page.get_by_text("Show code").locator("visible=true").count() == 0
+    assert page.locator("#jb-print-toc:visible, .toggle-button:visible").count() == 0
+    solutions = page.locator(".solution.admonition").all()
+    assert solutions
+    for solution in solutions:
+        assert solution.locator("p:not(.admonition-title)").first.is_visible()
+    heights = page.locator(".cell_output img:visible").evaluate_all(
+        "all => all.map((image) => image.getBoundingClientRect().height)"
+    )
+    assert heights
+    assert max(heights) < 700  # pixels; half a page is 530

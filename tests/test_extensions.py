@@ -1,14 +1,19 @@
 """The book's own Sphinx extensions: formulas while building, numbers of audits."""
 
+import base64
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
-import chinese
+import accessible
+import described
 import formulas
 import numbering
 import pytest
 import sections
+import signs
+import spans
+import wide
 from docutils import nodes
 from sphinx.errors import ExtensionError
 
@@ -113,16 +118,72 @@ def test_a_section_is_found_by_its_own_text_and_of_code_by_chinese_only():
 
 def test_chinese_says_that_it_is_chinese():
     words = "the post (梯度惩罚，又名《GP》。) says"
-    parts = [(type(n).__name__, n.astext()) for n in chinese.marked(words)]
+    parts = [(type(n).__name__, n.astext()) for n in spans.marked(words)]
     assert parts == [
         ("Text", "the post ("),
         ("inline", "梯度惩罚，又名"),
         ("Text", "《GP》。) says"),
     ]
     html = '<p title="苏">苏 x</p><span lang="zh">剑<b>林</b><span>苏</span></span>剑'
-    assert chinese.marked_html(html) == (
+    assert spans.marked_html(html) == (
         '<p title="苏"><span lang="zh">苏</span> x</p>'
         '<span lang="zh">剑<b>林</b><span>苏</span></span><span lang="zh">剑</span>'
     )
     drawn = "<svg><text>苏</text></svg><select><option>剑</option></select>"
-    assert chinese.marked_html(drawn) == drawn
+    assert spans.marked_html(drawn) == drawn
+
+
+def test_t_ta_is_never_broken():
+    kept, said = spans.marked("T-TA is fast")
+    assert (kept["classes"], said) == (["whole"], " is fast")
+    assert spans.marked_html("<b>T-TAX, T-TA</b>") == (
+        '<b>T-TAX, <span class="whole">T-TA</span></b>'
+    )
+
+
+def test_wide_figures_are_marked_for_phones(tmp_path):
+    assert wide.kind('<svg width="300pt"') == ""
+    assert wide.kind('<svg width="500pt"') == "wide"
+    assert wide.kind('<svg width="700.5pt"') == "wider"
+    address = base64.b64encode(b'<svg width="700pt" height="1pt">').decode()
+    image = f'<img src="data:image/svg+xml;base64,{address}" alt="a">'
+    assert wide.marked(image).startswith('<img class="wider" src="data:')
+
+
+def test_a_page_is_described_by_its_first_sentences_that_do_not_cite():
+    source = nodes.inline("", "[Su20]", classes=["bibtex-citation"])
+    cites = nodes.paragraph(
+        "", "The post, which is long enough to be taken " * 3, source
+    )
+    long = nodes.paragraph("", "", nodes.strong("", "Idea."), nodes.Text(" choose "))
+    long += [nodes.math("", r"\gamma"), nodes.Text(" with care. " + "And on. " * 20)]
+    tree = nodes.document(None, None, "", cites, long)
+    said = described.description(tree)
+    assert said.startswith("Choose γ with care. And on.")
+    assert described.LEAST <= len(said) < 120
+    minute = nodes.admonition("", nodes.paragraph("", "w" * 400), classes=["minute"])
+    tree += minute
+    assert described.description(tree).startswith("Wwww")
+    assert described.description(nodes.document(None, None, "", cites)) == ""
+
+
+def test_names_say_what_is_seen():
+    fold = '<summary aria-label="Toggle hidden content">Show code</summary>'
+    assert accessible.mended(fold) == "<summary>Show code</summary>"
+    brand = '<div class="sidebar-primary-item">\n<a class="navbar-brand logo">'
+    assert 'role="navigation"' in accessible.mended(brand)
+    other = '<div class="sidebar-primary-item">\n<nav>'
+    assert accessible.mended(other) == other
+
+
+def test_numbers_of_a_run_carry_a_minus_sign():
+    pasted = [
+        nodes.inline("", "", nodes.Text(said), classes=["pasted-text"])
+        for said in ("-0.05", "3", "-no number")
+    ]
+    plain = nodes.inline("", "", nodes.Text("-7"))
+    tree = nodes.document(None, None, "", nodes.paragraph("", "", *pasted, plain))
+    signs.correct(None, tree, "page")
+    said = [node.astext() for node in tree.findall(nodes.inline)]
+    assert said == ["−0.05", "3", "-no number", "-7"]
+    assert all(text.parent for text in tree.findall(nodes.Text))

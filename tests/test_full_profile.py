@@ -32,7 +32,7 @@ def flooding(cells) -> dict:
     scope: dict = {}
     for cell in cells:
         if text(cell).startswith("import ") or "def cifar_run" in text(cell):
-            exec(text(cell), scope)
+            exec(text(cell).partition("style.use()")[0], scope)
     return scope | {"plain": scope["objectives"].classification}
 
 

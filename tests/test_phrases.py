@@ -37,7 +37,7 @@ def test_arms_differ_in_where_they_start(data):
             data.vocabulary if unit == "words" else data.base
         )
     trained = tables["characters trained"]
-    for name in ("words = mean", "words random", "words shuffled"):
+    for name in ("words = mean", "words random", "words small", "words shuffled"):
         assert torch.allclose(tables[name][:old], trained, atol=1e-5)
     means, dealt = tables["words = mean"][old:], tables["words shuffled"][old:]
     word = data.vocabulary.ids["语言"] - old
@@ -49,6 +49,7 @@ def test_arms_differ_in_where_they_start(data):
     ratio = nothing.std() / trained[5:].std()
     assert ratio == pytest.approx(SMALL, rel=0.01)
     assert torch.equal(nothing[:old], tables["characters from nothing"])
+    assert torch.equal(nothing[old:], tables["words small"][old:])
 
 
 def test_names_what_is_wrong():

@@ -219,20 +219,21 @@ class TestTraining:
         assert masked[0].abs().max() == 0
         assert torch.allclose(skipped[1], masked[1], atol=1e-7)
 
-    @pytest.mark.parametrize("rate", [0.3, 0.8])
-    def test_adam_moves_a_skipped_module_by_p_and_a_masked_one_by_root_p(self, rate):
-        coins = theseus.coins(theseus.constant(rate), 1, seed=3)
-        moved = {}
-        for form in ("skip", "mask"):
-            weight = nn.Parameter(torch.zeros(()))
-            adam = torch.optim.Adam([weight], lr=1.0)
-            for step in range(4000):
-                (share,) = coins(step)
-                weight.grad = torch.tensor(share) if share or form == "mask" else None
-                adam.step()
-            moved[form] = -weight.item() / 4000
-        assert moved["skip"] == pytest.approx(rate, abs=0.02)
-        assert moved["mask"] == pytest.approx(math.sqrt(rate), abs=0.02)
+    def test_adam_moves_a_skipped_module_by_p_and_a_masked_one_by_root_p(self):
+        ways = [(form, rate) for form in ("skip", "mask") for rate in (0.3, 0.8)]
+        weights = [nn.Parameter(torch.zeros(())) for _ in ways]
+        schedules = {rate: theseus.constant(rate) for _, rate in ways}
+        coins = {r: theseus.coins(s, 1, seed=3) for r, s in schedules.items()}
+        adam = torch.optim.Adam(weights, lr=1.0)
+        for step in range(4000):
+            shares = {rate: draw(step)[0] for rate, draw in coins.items()}
+            for weight, (form, rate) in zip(weights, ways, strict=True):
+                given = shares[rate] or form == "mask"
+                weight.grad = torch.tensor(shares[rate]) if given else None
+            adam.step()
+        for weight, (form, rate) in zip(weights, ways, strict=True):
+            expected = rate if form == "skip" else math.sqrt(rate)
+            assert -weight.item() / 4000 == pytest.approx(expected, abs=0.02)
 
     def test_a_plan_of_old_modules_changes_nothing(self):
         afloat, states = ship(network()), []

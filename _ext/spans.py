@@ -1,4 +1,4 @@
-"""Sphinx extension: Chinese says that it is Chinese, for voices, fonts and hyphens."""
+"""Sphinx extension: Chinese says that it is Chinese; T-TA is never broken in two."""
 
 import re
 from collections.abc import Iterator
@@ -8,22 +8,22 @@ from sphinx.application import Sphinx
 
 # A Han character, and what follows up to the last one with only Chinese marks between.
 HAN = r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
-RUN = re.compile(
-    rf"({HAN}(?:[·，。、；：？！《》（）「」—…]*{HAN})*[，。、；：？！》）」]*)"
+CHINESE = re.compile(
+    rf"[《（「]*{HAN}(?:[·，。、；：？！《》（）「」—…]*{HAN})*[，。、；：？！》）」]*"
 )
+RUN = re.compile(rf"({CHINESE.pattern}|\bT-TA\b)")
 # In HTML: a whole element in which no span may stand, or which has its language; a tag.
 PIECE = re.compile(r"(<(script|style|svg|select)\b.*?</\2>|<[^>]*>)", re.DOTALL)
-# docutils makes an attribute lang of such a class.
-CHINESE = "language-zh"
 KEPT = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
 
 
 def mark(app: Sphinx, tree: nodes.document, docname: str) -> None:
-    """Wrap each run of Chinese characters, in the text and in what cells displayed."""
+    """Wrap each run in a span, in the text and in what cells displayed."""
     if app.builder.format != "html":
         return
     for text in list(tree.findall(nodes.Text)):
-        if RUN.search(text) and not inside(text, KEPT):
+        # What other extensions put into raw HTML has no parent.
+        if text.parent and RUN.search(text) and not inside(text, KEPT):
             text.parent.replace(text, list(marked(text.astext())))
     for raw in tree.findall(nodes.raw):
         if raw["format"] == "html":
@@ -39,19 +39,30 @@ def inside(node: nodes.Node, kinds: tuple) -> bool:
 
 
 def marked(text: str) -> Iterator[nodes.Node]:
-    """A text in pieces, of which every second one is Chinese."""
+    """A text in pieces, of which every second one gets a span.
+
+    docutils makes an attribute lang of a class that begins with “language-”.
+    """
     for place, part in enumerate(RUN.split(text)):
-        if part:
-            words = nodes.Text(part)
-            yield nodes.inline("", "", words, classes=[CHINESE]) if place % 2 else words
+        if part and place % 2:
+            kind = "language-zh" if CHINESE.match(part) else "whole"
+            yield nodes.inline("", "", nodes.Text(part), classes=[kind])
+        elif part:
+            yield nodes.Text(part)
+
+
+def span(run: re.Match) -> str:
+    """The same as HTML."""
+    kind = 'lang="zh"' if CHINESE.match(run[0]) else 'class="whole"'
+    return f"<span {kind}>{run[0]}</span>"
 
 
 def marked_html(text: str) -> str:
-    """HTML whose Chinese runs are marked, but for those that are in ``lang="zh"``."""
+    """HTML whose runs are marked, but for those that are in ``lang="zh"`` already."""
     parts, depth, said = PIECE.split(text), 0, []
     for place, part in enumerate(parts):
         if place % 3 == 0:
-            said.append(part if depth else RUN.sub(r'<span lang="zh">\1</span>', part))
+            said.append(part if depth else RUN.sub(span, part))
         elif place % 3 == 1:
             said.append(part)
             if part.startswith("<span"):
