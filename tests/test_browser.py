@@ -452,8 +452,9 @@ def test_what_a_link_leads_to_is_shown_to_the_keyboard(visit):
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Tab")
     box = page.locator("#preview")
-    box.wait_for(state="visible")
-    assert page.evaluate("document.activeElement.getAttribute('aria-describedby')")
+    described = "document.activeElement.getAttribute('aria-describedby') === 'preview'"
+    page.wait_for_function(described)
+    assert "flood level" in box.inner_text()
     page.keyboard.press("Tab")
     assert not box.is_visible() or "flood level" not in box.inner_text()
 
