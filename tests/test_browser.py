@@ -446,19 +446,6 @@ def test_what_a_link_leads_to_is_shown_where_the_mouse_rests(visit):
         page.mouse.move(0, 0)
 
 
-def test_what_a_link_leads_to_is_shown_to_the_keyboard(visit):
-    page = visit(CHAPTERS[0])
-    page.locator(".bd-article a[href*='#term-']").first.focus()
-    page.keyboard.press("Shift+Tab")
-    page.keyboard.press("Tab")
-    box = page.locator("#preview")
-    described = "document.activeElement.getAttribute('aria-describedby') === 'preview'"
-    page.wait_for_function(described)
-    assert "flood level" in box.inner_text()
-    page.keyboard.press("Tab")
-    assert not box.is_visible() or "flood level" not in box.inner_text()
-
-
 def test_a_tap_on_a_link_follows_it(visit):
     page = visit(CHAPTERS[0], viewport=PHONE, has_touch=True, is_mobile=True)
     link = page.locator(".bd-article a[href*='glossary.html#term-']").first
