@@ -352,6 +352,9 @@ def test_page_is_accessible(visit, name):
     page.evaluate(AXE.read_text(encoding="utf-8"))
     page.evaluate(PRUNE)
     assert serious(page, {}) == []
+    # axe does not read the MathML by which a head that is a formula has its words.
+    math = "all => all.forEach((m) => m.replaceWith(m.textContent))"
+    page.locator("th .katex-mathml").evaluate_all(math)
     assert found(page, {"runOnly": NAMED}) == []
     # Colours must have arrived, not be on their way.
     page.add_style_tag(content="* { transition: none !important; }")
