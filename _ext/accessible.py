@@ -12,6 +12,7 @@ MENDED = {
     r' aria-label="Toggle hidden content"': "",
     r'(<button class="btn search-button-field[^>]*?) aria-label="Search"': r"\1",
     r'(<i class="theme-switch[^>]*?) title="[^"]*"': r"\1",
+    r'<th class="head">\s*(<p>\s*</p>)?\s*</th>': "<td></td>",
     r'(<div class="sidebar-primary-item")(>\s*<a class="navbar-brand)': (
         r'\1 role="navigation" aria-label="This book"\2'
     ),

