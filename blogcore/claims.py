@@ -92,7 +92,8 @@ class Claim:
     ``author`` is whose statement it is; ``page`` where it is judged; a ``check`` cannot
     fail unless our code is wrong (an identity, a definition), a ``claim`` can. The
     prediction speaks of ``quantity`` in ``unit``, as a reader would say it, and ``of``
-    says what the n of an estimate are (“pairs of runs”).
+    says what the n of an estimate are (“pairs of runs”). A ``timed`` claim is about
+    seconds, which are a machine's own: it is judged, and not compared with the records.
     """
 
     id: str
@@ -105,6 +106,7 @@ class Claim:
     kind: str = "claim"
     quantity: str = ""
     of: str = ""
+    timed: bool = False
 
     def __post_init__(self):
         for name in ("id", "statement", "test", "unit", "quantity", "of"):
@@ -114,7 +116,8 @@ class Claim:
             raise ValueError(f"id: {self.id!r} cannot serve as an anchor, say C1")
         if not isinstance(self.prediction, tuple(PREDICTIONS.values())):
             raise TypeError(f"prediction: {self.prediction!r} is none of {PREDICTIONS}")
-        for name, allowed in (("author", AUTHORS), ("page", PAGES), ("kind", KINDS)):
+        choices = {"author": AUTHORS, "page": PAGES, "kind": KINDS}
+        for name, allowed in (choices | {"timed": (True, False)}).items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is not in {allowed}")
 

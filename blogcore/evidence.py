@@ -143,7 +143,7 @@ def drift(old: Sequence[Mapping], new: Sequence[Mapping]) -> list[str]:
     An exact value may move by 1e-9, a claim's effect as long as the two intervals
     overlap. A verdict may become undecided, or decided, if the effect stays: another
     processor can move an interval that ends at its threshold. It may not turn into its
-    opposite. Returns one message a record.
+    opposite. What was timed is not compared. Returns one message a record.
     """
     before, after = ({r["name"]: r for r in records} for records in (old, new))
     messages = [f"{name}: no longer recorded" for name in before.keys() - after.keys()]
@@ -226,6 +226,8 @@ def _drift_of(name: str, old: Mapping, new: Mapping) -> list[str]:
     kinds = ["claim" if "verdict" in record else "value" for record in (new, old)]
     if kinds[0] != kinds[1]:
         return [f"{name}: a {kinds[0]}, recorded as a {kinds[1]}"]
+    if new.get("timed"):
+        return []
     verdicts = {old.get("verdict"), new.get("verdict")}
     if len(verdicts) > 1 and not verdicts & {"undecided"}:
         return [f"{name}: verdict {new.get('verdict')}, recorded {old.get('verdict')}"]

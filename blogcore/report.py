@@ -218,6 +218,7 @@ def _details(claim: Claim, verdict: str, estimate: Estimate) -> dict:
         "high": estimate.high,
         "n": estimate.n,
         "rows": [list(row) for row in estimate.rows],
+        "timed": claim.timed,
     }
 
 

@@ -178,6 +178,12 @@ def test_drift_is_what_seeds_cannot_explain(old, new, message):
         assert all(line.startswith("tides/") for line in found)
 
 
+def test_what_was_timed_is_not_compared():
+    far = judged() | {"mean": 99.0, "low": 98.0, "high": 100.0}
+    assert drift([judged()], [far])
+    assert drift([judged()], [far | {"timed": True}]) == []
+
+
 def test_drift_names_records_that_came_or_went():
     assert drift([judged(), valued(1.0)], [judged()]) == ["tides/x: no longer recorded"]
     assert drift([judged()], [judged(), valued(1.0)]) == ["tides/x: not in the records"]

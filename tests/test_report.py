@@ -144,6 +144,7 @@ def test_judging_shows_a_box_and_records_the_effect(shown):
         "high": 0.3,
         "n": 5,
         "rows": [["level=0.3", 7, 0.25], ["level=0.3", 8, 0.15]],
+        "timed": False,
     }
     assert shown[1][1]["scrapbook"]["mime_prefix"] == "application/papermill.record/"
     json.dumps(shown[1][1])
