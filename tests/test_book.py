@@ -182,6 +182,16 @@ def test_index_counts_the_claims_of_posts_and_papers_first(soups, executed):
     assert len(soups["index"].select("ul.posts > li > svg")) == 8
 
 
+def test_the_picture_of_all_claims_has_a_mark_for_each_claim_of_others(soups, executed):
+    theirs = [r for r in executed if r["kind"] == "verdict" and r["author"] != "ours"]
+    marks = soups["lessons"].select(".panorama .strip a")
+    found = {m["href"]: (m.get_text().split()[0], m["class"][0]) for m in marks}
+    kinds = {r["link"]: "is-" + r["verdict"].replace(" ", "-") for r in theirs}
+    assert found == {r["link"]: (r["id"], kinds[r["link"]]) for r in theirs}
+    assert len(marks) == len(theirs) > 20
+    assert all(re.search(r": .+, .*\d", mark["title"]) for mark in marks)
+
+
 @pytest.fixture(scope="module")
 def copies(site, profile, tmp_path_factory) -> list[Path]:
     """The book rendered in two other folders, on other days, in other places."""
