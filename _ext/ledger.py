@@ -19,9 +19,10 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
 from blogcore import runner
+from blogcore.claims import Claim, load_claims
 from blogcore.evidence import Estimate
 from blogcore.report import AUDIT
-from blogcore.wording import SYMBOLS, badge, effect
+from blogcore.wording import SYMBOLS, badge, bar, effect
 
 VERBS = {
     "holds": ("holds", "hold"),
@@ -66,19 +67,25 @@ class Ledger(Gathering):
         section = nodes.section("", title, ids=[f"ledger-{post['slug']}"])
         link = nodes.reference("", post["question"], refuri=page, internal=True)
         claims, checks = split(post["records"])
+        stated = {claim.id: claim for claim in load_claims(post["slug"])}
         section += nodes.paragraph("", "", link)
         section += table(
-            ["Claim", "Whose", "Verdict", "Effect"], [self.row(c) for c in claims]
+            ["Claim", "Whose", "Verdict", "Effect"],
+            [self.row(claim, stated.get(claim["id"])) for claim in claims],
         )
         if checks:
             section += self.checks(checks)
         return section
 
-    def row(self, claim: dict) -> nodes.row:
-        """A claim; its classes are what the filters look at."""
+    def row(self, claim: dict, stated: Claim | None) -> nodes.row:
+        """A claim; its classes are what the filters look at.
+
+        A page that is older than its claims file may know others: those have no bar.
+        """
         measured = effect(estimate(claim), claim["unit"], claim["of"])
         if claim["quantity"]:
             measured = f"{html.escape(claim['quantity'])}: {measured}"
+        measured += bar(stated, estimate(claim)) if stated else ""
         whose = "ours" if claim["author"] == "ours" else "others"
         return row(
             [address(claim), nodes.Text(" "), *self.inline(claim["statement"])],

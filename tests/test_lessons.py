@@ -1,4 +1,4 @@
-"""The closing page: its sentences say what the records say, its picture does not lie."""
+"""The closing page: sentences say what the records say, the picture does not lie."""
 
 import json
 import re
