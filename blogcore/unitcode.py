@@ -16,7 +16,7 @@ from pathlib import Path
 from blogcore.freshness import rooms_of
 
 DECORATORS = ("experiment", "prepared")
-HOW = ("blogcore.units", "blogcore.prepared")  # not what is computed
+HOW = ("units", "prepared")  # rooms that say how units run, not what they compute
 DIGITS = 10
 
 
@@ -33,7 +33,8 @@ def parts(cells: Sequence[str], name: str, package: Path) -> dict[str, str]:
     """
     statements = reached(cells, name)
     texts = [ast.unparse(statement) for statement in statements]
-    found = {room.stem: _plain(room) for room in rooms_of(texts, package)}
+    rooms = [room for room in rooms_of(texts, package) if room.stem not in HOW]
+    found = {room.stem: _plain(room) for room in rooms}
     found["cells"] = digest([_tree(statement) for statement in statements])
     return found
 
@@ -62,7 +63,7 @@ def _single(tree: ast.Module) -> list[ast.stmt]:
     """The statements, an import for each name, without what only runs units."""
     found = []
     for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module in HOW:
+        if isinstance(node, ast.ImportFrom) and node.module in [f"blogcore.{name}" for name in HOW]:
             continue
         if isinstance(node, ast.Import | ast.ImportFrom):
             fields = dict(ast.iter_fields(node))
