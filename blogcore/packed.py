@@ -8,14 +8,19 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from blogcore.asking import Objective
+from blogcore.checkpoint import History
 from blogcore.checks import check_integer, check_number
 from blogcore.cloze import Cloze, hide_tokens
 from blogcore.data import Examples
+from blogcore.optim import linear_decay
 from blogcore.runtime import stream
 from blogcore.tasks import LabelledTexts, labelled_texts
 from blogcore.texts import lines
 from blogcore.tokens import BertTokenizer, Texts, Vocabulary, character_vocabulary
+from blogcore.training import seeded, train
 
 SOURCES = ("prose", "titles", "reviews")
 PARTS = ("train", "dev", "test")
@@ -78,6 +83,30 @@ def questions(
     return batch
 
 
+def pretrain(
+    model: nn.Module,
+    batches: Callable[[int], object],
+    objective: Objective,
+    steps: int,
+    seed: int,
+    rate: float = 3e-4,
+) -> History:
+    """Train an encoder: AdamW, a tenth of warm-up, then linearly down; bfloat16.
+
+    The optimizer's update is one operation on a GPU. Dropout draws below the seed.
+    """
+    where = next(model.parameters()).device.type
+    adam = torch.optim.AdamW(model.parameters(), rate, fused=where == "cuda")
+    falling = linear_decay(adam, steps, steps // 10)
+
+    def rounded(model: nn.Module, batch: object):
+        with torch.autocast(where, torch.bfloat16):
+            return objective(model, batch)
+
+    asked = seeded(batches, seed)
+    return train(model, asked, rounded, adam, steps, [falling])
+
+
 def chinese(folder: Path, names: Iterable[str], length: int) -> dict[str, object]:
     """Chinese texts as arrays: packed rows, vocabulary, labelled sets by name and part.
 
@@ -100,7 +129,7 @@ def made_up(names: Iterable[str], length: int = 12) -> dict[str, object]:
     places = torch.randint(10, (160, 9), generator=dice).tolist()
     texts = ["".join("天地人山水火木金土日"[k] for k in row) for row in places]
     labels = torch.tensor([int("山" in text) for text in texts])
-    drawn = LabelledTexts(texts[:40], None, labels[:40], ("without", "with"))
+    drawn = LabelledTexts(texts[:80], None, labels[:80], ("without", "with"))
     sets = {f"{name} {part}": drawn for name in names for part in PARTS}
     return arrays(texts, sets, length)
 

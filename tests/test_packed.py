@@ -8,7 +8,7 @@ from blogcore.blocks import EncoderConfig
 from blogcore.cloze import hide_tokens, mask_tokens, token_prediction
 from blogcore.encoder import bert
 from blogcore.runtime import stream
-from blogcore.tokens import BertTokenizer, character_vocabulary
+from blogcore.tokens import BertTokenizer, Vocabulary, character_vocabulary
 from blogcore.training import train
 
 TEXTS = ["天地玄黄", "宇宙洪荒", "日月盈昃", "辰宿列张", "寒来暑往"]
@@ -72,7 +72,7 @@ def test_made_up_texts_have_the_form_of_the_real_ones():
     assert found["rows"].dtype == torch.int16
     parts, classes = packed.examples(found, "a", torch.device("cpu"))
     assert classes == 2
-    assert [len(part.labels) for part in parts] == [40, 40, 40]
+    assert [len(part.labels) for part in parts] == [80, 80, 80]
     assert parts[0].inputs.ids.max() < len(found["vocabulary"])
 
 
@@ -95,3 +95,21 @@ def test_the_plain_masking_does_wait():
     ids = torch.zeros(6, 8, dtype=torch.int64, device="meta")
     with pytest.raises((RuntimeError, NotImplementedError)):
         mask_tokens(ids, 0.15, MASK, 25, stream(0, "dice"))
+
+
+def test_pretraining_learns_and_repeats():
+    found = packed.made_up([])
+    vocabulary = Vocabulary(found["vocabulary"])
+    size = len(vocabulary), 16, 2, 1, 32, 12
+    config = EncoderConfig(*size, segments=0)
+
+    def losses() -> torch.Tensor:
+        model = bert(config, stream(0, "init"))
+        asked = packed.questions(found["rows"], vocabulary, 16, 0.15, 0)
+        given = (model, asked, token_prediction, 40, 0, 0.02)
+        return packed.pretrain(*given)["loss"]
+
+    first = losses()
+    assert first.dtype == torch.float32
+    assert first[-10:].mean() < first[:10].mean() - 0.1
+    assert torch.equal(first, losses())
