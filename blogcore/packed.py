@@ -22,6 +22,7 @@ from blogcore.texts import lines
 from blogcore.tokens import BertTokenizer, Texts, Vocabulary, character_vocabulary
 from blogcore.training import seeded, train
 
+Arrays = dict[str, object]
 SOURCES = ("prose", "titles", "reviews")
 PARTS = ("train", "dev", "test")
 # The files that ``chinese`` reads, as ``prepared`` wants them.
@@ -107,42 +108,64 @@ def pretrain(
     return train(model, asked, rounded, adam, steps, [falling])
 
 
-def chinese(folder: Path, names: Iterable[str], length: int) -> dict[str, object]:
+def chinese(folder: Path, names: Iterable[str], length: int) -> Arrays:
     """Chinese texts as arrays: packed rows, vocabulary, labelled sets by name and part.
 
     Reads ``FILES`` and the sets ``names`` (see ``tasks.SETS``) of the folder. Their
     texts, of all parts, may stand in the rows as well, without labels: for every model
     alike.
     """
-    texts = [text for source in SOURCES for text in lines(folder, source)]
     sets = {
         f"{name} {part}": labelled_texts(folder, name, part)
         for name in names
         for part in PARTS
     }
-    return arrays(texts, sets, length)
+    return arrays(written(folder), sets, length)
 
 
-def made_up(names: Iterable[str], length: int = 12) -> dict[str, object]:
-    """What a test takes instead: short texts of a few characters, in the same form."""
-    dice = stream(0, "made up")
-    places = torch.randint(10, (160, 9), generator=dice).tolist()
+def written(folder: Path) -> list[str]:
+    """The texts of ``FILES``: prose, titles, reviews."""
+    return [text for source in SOURCES for text in lines(folder, source)]
+
+
+def made_up(names: Iterable[str], length: int = 12) -> Arrays:
+    """What a test takes instead: ``invented`` texts, in the same form."""
+    return arrays(*invented(names), length)
+
+
+def invented(names: Iterable[str]) -> tuple[list[str], dict[str, LabelledTexts]]:
+    """Short texts of a few characters, and labelled sets of them by name and part."""
+    places = torch.randint(10, (160, 9), generator=stream(0, "made up")).tolist()
     texts = ["".join("天地人山水火木金土日"[k] for k in row) for row in places]
     labels = torch.tensor([int("山" in text) for text in texts])
     drawn = LabelledTexts(texts[:80], None, labels[:80], ("without", "with"))
-    sets = {f"{name} {part}": drawn for name in names for part in PARTS}
-    return arrays(texts, sets, length)
+    return texts, {f"{name} {part}": drawn for name in names for part in PARTS}
+
+
+def characters(texts: list[str]) -> BertTokenizer:
+    """A tokenizer of the characters that occur, rare ones of many texts left out."""
+    least = min(5, 1 + len(texts) // 1000)
+    return BertTokenizer(character_vocabulary(texts, least))
 
 
 def arrays(
-    texts: list[str], sets: Mapping[str, LabelledTexts], length: int
-) -> dict[str, object]:
-    """Plain arrays of texts and labelled sets, under one vocabulary of characters."""
-    vocabulary = character_vocabulary(texts, least=min(5, 1 + len(texts) // 1000))
-    tokenizer = BertTokenizer(vocabulary)
-    found: dict[str, object] = {
+    texts: list[str],
+    sets: Mapping[str, LabelledTexts],
+    length: int,
+    tokenizer: BertTokenizer | None = None,
+) -> Arrays:
+    """Plain arrays of texts and labelled sets, cut by one tokenizer.
+
+    That of the texts' characters by default. Ids are int16, so that they take little
+    room: a vocabulary of more than 32,767 tokens is a ValueError.
+    """
+    tokenizer = tokenizer or characters(texts)
+    tokens = list(tokenizer.vocabulary.ids)
+    if len(tokens) > torch.iinfo(torch.int16).max:
+        raise ValueError(f"tokenizer: {len(tokens)} tokens are more than int16 holds")
+    found: Arrays = {
         "rows": packed(texts, tokenizer, length).to(torch.int16),
-        "vocabulary": list(vocabulary.ids),
+        "vocabulary": tokens,
     }
     for name, part in sets.items():
         encoded = part.encoded(tokenizer, length)
