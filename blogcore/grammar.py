@@ -25,7 +25,8 @@ SLOTS = {
     "act": "吃饭 用餐|睡觉 入眠|看书 阅读|聊天 谈话|跑步 锻炼|唱歌 演出",
 }
 TRADES = {
-    "who": "cook chef|nurse doctor|child kid|farmer peasant|teacher tutor|sailor captain",
+    "who": "cook chef|nurse doctor|child kid|farmer peasant|teacher tutor|"
+    "sailor captain",
     "act": "bakes fries|heals helps|plays jumps|ploughs sows|writes reads|rows sails",
     "where": "kitchen bakery|hospital clinic|garden park|field barn|school library|"
     "harbour port",
