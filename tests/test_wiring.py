@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from blogcore import blocks
+from blogcore.blocks import EncoderConfig
+from blogcore.encoder import bert, tta
 from blogcore.runtime import stream
-from blogcore.wiring import WIRINGS, reach, slopes
+from blogcore.wiring import WIRINGS, largest_change, reach, slopes
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -29,3 +31,13 @@ def test_tta_knows_all_but_itself_and_a_rewritten_memory_leaks():
 def test_sizes_that_make_no_sense_are_refused(layers, length, message):
     with pytest.raises(ValueError, match=message):
         reach(WIRINGS["T-TA"], layers, length)
+
+
+def test_replacing_a_token_moves_berts_output_and_not_ttas():
+    config = EncoderConfig(5, 8, 2, 2, 16, 4, segments=0, dropout=0.0)
+    moved = [
+        largest_change(make(config, stream(0, "x")).double(), 5, 4, stream(0, "text"))
+        for make in (tta, bert)
+    ]
+    assert moved[0] == 0
+    assert moved[1] > 1e-3
