@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from blogcore import contest
+from blogcore import pseudolikelihood as pseudo
 from blogcore.encoder import TextAutoencoder, bert, tta
 from blogcore.runtime import stream
 
@@ -57,6 +58,15 @@ def test_one_pass_of_tta_is_scored_as_one_mask_at_a_time_would_be():
     hidden[:, 7] = contest.MASK
     again = contest.guesses(model, hidden).view(2, contest.LENGTH, -1)[:, 7]
     assert torch.equal(found.view(2, contest.LENGTH, -1)[:, 7], again)
+
+
+def test_guesses_follow_the_convention_of_the_pseudo_log_likelihood():
+    model, ids = bert(contest.CONFIG, stream(0, "x")), contest.world(3, 1).test[:3]
+    found = contest.guesses(model, ids)
+    assert torch.allclose(found.exp().sum(1), torch.ones(len(found)).double())
+    own = found.gather(1, ids.flatten()[:, None])[:, 0]
+    score = pseudo.pseudo_log_likelihood(model, ids, contest.MASK).flatten()
+    assert torch.allclose(own.float(), score, atol=1e-5)
 
 
 def test_arms_are_asked_as_they_say():
