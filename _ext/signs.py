@@ -1,4 +1,4 @@
-"""Sphinx extension: a minus sign instead of a hyphen; no line ends before a per cent."""
+"""Sphinx extension: minus signs for hyphens; no line ends before a per cent sign."""
 
 import re
 
