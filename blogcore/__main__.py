@@ -1,8 +1,17 @@
-"""``python -m blogcore`` is the command ``blogcore``."""
+"""The command ``blogcore``: ``blogcore run`` for pages, ``blogcore full`` for units."""
 
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 
-from blogcore.runner import main
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Hand the command line on; only pages need Jupyter, so only then it is loaded."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments[:1] == ["full"]:
+        return import_module("blogcore.full").main(arguments[1:])
+    return import_module("blogcore.runner").main(arguments)
+
 
 if __name__ == "__main__":
     sys.exit(main())

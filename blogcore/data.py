@@ -4,7 +4,7 @@ Examples are tensors in memory. A batch is a function of the step, so a resumed 
 the same data without any state to restore.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from math import floor, log
 from numbers import Real
@@ -15,6 +15,7 @@ import torch
 
 from blogcore import pictures
 from blogcore.checks import check_integer
+from blogcore.prepared import prepared
 from blogcore.runtime import stream
 from blogcore.tokens import Texts
 
@@ -97,12 +98,52 @@ def cifar10(folder: Path) -> tuple[Examples, Examples]:
 
     Files and errors as for ``pictures.cifar10``.
     """
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CIFAR_MEAN, CIFAR_STD))
     train, test = (
-        Examples((levels.float() / 255 - mean) / std, labels)
+        Examples(standardised(levels), labels)
         for levels, labels in pictures.cifar10(folder)
     )
     return train, test
+
+
+def standardised(levels: torch.Tensor) -> torch.Tensor:
+    """Levels 0 … 255 (N, 3, H, W) by the mean and deviation of CIFAR-10's channels."""
+    mean, std = (
+        torch.tensor(v, device=levels.device).view(3, 1, 1)
+        for v in (CIFAR_MEAN, CIFAR_STD)
+    )
+    return (levels.float() / 255 - mean) / std
+
+
+def _few_pictures() -> dict[str, torch.Tensor]:
+    levels = torch.randint(256, (420, 3, 32, 32), generator=stream(0, "pictures"))
+    return {"levels": levels.to(torch.uint8), "classes": torch.arange(420) % 10}
+
+
+@prepared("cifar-10-batches-bin or images/cifar10_jpeg.npz", drawn=_few_pictures)
+def cifar_levels(folder: Path) -> dict[str, torch.Tensor]:
+    """CIFAR-10 as levels (N, 3, 32, 32), uint8, and classes, the test's 10,000 last."""
+    levels, classes = zip(*pictures.cifar10(folder), strict=True)
+    return {"levels": torch.cat(levels), "classes": torch.cat(classes)}
+
+
+def noisy_parts(
+    found: Mapping[str, torch.Tensor], noise: float, seed: int, device: torch.device
+) -> list[Examples]:
+    """Pictures to train on, a tenth of them held out, and the test, standardised.
+
+    ``found`` is what ``cifar_levels`` gives. A part ``noise`` of the labels is wrong,
+    also of those that are held out, but not in the test; both are drawn below the seed.
+    """
+    inputs, classes = standardised(found["levels"].to(device)), found["classes"]
+    tenth = len(classes) // 12  # of the first five parts in six; the last is the test
+    wrong = flip_labels(classes[: 10 * tenth], noise, 10, stream(seed, "flips"))
+    labels = torch.cat([wrong, classes[10 * tenth :]]).to(device)
+    order = torch.randperm(10 * tenth, generator=stream(seed, "held out")).to(device)
+    last = torch.arange(10 * tenth, len(classes), device=device)
+    return [
+        Examples(inputs[place], labels[place])
+        for place in (order[tenth:], order[:tenth], last)
+    ]
 
 
 def split(

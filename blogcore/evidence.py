@@ -143,9 +143,12 @@ def drift(old: Sequence[Mapping], new: Sequence[Mapping]) -> list[str]:
     An exact value may move by 1e-9, a claim's effect as long as the two intervals
     overlap. A verdict may become undecided, or decided, if the effect stays: another
     processor can move an interval that ends at its threshold. It may not turn into its
-    opposite. What was timed is not compared. Returns one message a record.
+    opposite. What was timed is not compared, nor what units gave: that is read from a
+    file and not computed anew. Returns one message a record.
     """
-    before, after = ({r["name"]: r for r in records} for records in (old, new))
+    before, after = (
+        {r["name"]: r for r in records if not r.get("units")} for records in (old, new)
+    )
     messages = [f"{name}: no longer recorded" for name in before.keys() - after.keys()]
     messages += [f"{name}: not in the records" for name in after.keys() - before.keys()]
     for name in before.keys() & after.keys():

@@ -76,7 +76,7 @@ def stamp(job: Job) -> str:
     beside = [p for p in _files(job.root / "chapters") if p.suffix != ".ipynb"]
     modules = [path for path in beside if path.suffix == ".py"]
     texts = [code, *(path.read_text(encoding="utf-8") for path in modules)]
-    rooms = _rooms(texts, job.root / "blogcore")
+    rooms = rooms_of(texts, job.root / "blogcore")
     names = "".join([*texts, *(room.read_text(encoding="utf-8") for room in rooms)])
     data = {
         path
@@ -161,7 +161,7 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (path for path in paths if path.is_file())
 
 
-def _rooms(texts: list[str], package: Path) -> list[Path]:
+def rooms_of(texts: list[str], package: Path) -> list[Path]:
     """The modules that code imports, directly or through other modules."""
     found, queue = {package / "__init__.py"}, [*texts]
     while queue:

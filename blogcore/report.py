@@ -2,17 +2,17 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from math import isfinite
 
 import numpy as np
 from IPython.display import HTML, display
 
-from blogcore import wording
+from blogcore import recorded, wording
 from blogcore.claims import Claim, load_claims, load_settings
-from blogcore.evidence import Estimate, interval, load_records
+from blogcore.evidence import Estimate
 from blogcore.runtime import DATA, PROFILES
-from blogcore.show import escaped, plain_table, table_html
+from blogcore.show import escaped, table_html
+from blogcore.units import Experiment
 
 GLUE = "application/papermill.record/"
 RECORDS = "blogcore-records"  # marks an output that from_records makes
@@ -43,14 +43,23 @@ class Numbers:
         said = _sentence(sentence, float(number))
         self._record(name, number, {"kind": "value", "tolerance": tolerance}, said)
 
-    def recorded(self, prefix: str, heads: Sequence[str], across: str) -> None:
-        """What the full profile gave: means over all recorded seeds ± half intervals.
+    def recorded(
+        self,
+        what: str | Experiment,
+        heads: Sequence[str] = (),
+        across: str = "metric",
+    ) -> None:
+        """What a large run gave: means over all recorded seeds ± half intervals.
 
-        ``value`` recorded it as ``prefix/…/seed``, one part a head; a column for each
-        part found under the head ``across``. Raises ValueError if that is no head, or
-        for a name with more or fewer parts.
+        ``what`` is an experiment whose units are recorded, or the prefix of what
+        ``value`` recorded in the full profile as ``prefix/…/seed``, one part a head. A
+        column for each part found under the head ``across``. Raises ValueError if that
+        is no head, or for a name with more or fewer parts.
         """
-        _show_records("recorded", self.page, prefix, [*heads], across)
+        if isinstance(what, Experiment):
+            _show_records("units", self.page, what.summary(), across)
+        else:
+            _show_records("recorded", self.page, what, [*heads], across)
 
     def _record(self, name: str, number: float, details: dict, said: str = "") -> None:
         metadata = {
@@ -62,8 +71,8 @@ class Numbers:
         display(data, raw=True, metadata=metadata)
 
 
-class Report(Numbers):
-    """A page's claims from what is claimed before the run to the table after it.
+class Judging(Numbers):
+    """A page's claims and checks, as they are judged.
 
     ``page`` is a notebook's name, ``flooding`` or ``flooding_audit``; its claims are
     those of ``data/claims/flooding.toml`` that live on it. In the smoke profile nothing
@@ -78,8 +87,77 @@ class Report(Numbers):
         self.part = "audit" if page.endswith(AUDIT) else "tutorial"
         stated = load_claims(self.post)
         self.claims = {c.id: c for c in stated if c.page == self.part}
-        self.judged: dict[str, tuple[str, Estimate]] = {}
+        self.judged: dict[str, tuple[str, Estimate | None]] = {}
         self.changed: dict[str, str] = {}
+
+    def judge(self, name: str, estimate: Estimate) -> None:
+        """Compare an estimate with a claim's prediction; show and record it."""
+        claim = self._claim(name)
+        verdict = claim.prediction.verdict(estimate)
+        if self.changed or self.profile == "smoke":
+            verdict = "exploring" if self.changed else "not judged"
+        self._judged(claim, verdict, estimate)
+
+    def _judged(self, claim: Claim, verdict: str, estimate: Estimate, **more) -> None:
+        """Show and record a verdict; ``more`` goes into each of its records."""
+        self.judged[claim.id] = (verdict, estimate)
+        changed = "" if more else ", ".join(self.changed.values())
+        display(HTML(wording.box(claim, verdict, estimate, changed)))
+        slug = claim.id.lower()
+        details = _details(claim, verdict, estimate) | more
+        self._record(slug, estimate.mean, details)
+        end = {"kind": "value", "tolerance": "none"} | more
+        self._record(f"{slug}-low", estimate.low, end)
+        self._record(f"{slug}-high", estimate.high, end)
+
+    def judge_units(
+        self,
+        name: str,
+        experiment: Experiment,
+        metric: str,
+        *arms: Mapping[str, object],
+        times: float = 1.0,
+    ) -> None:
+        """Judge a claim by the units that are recorded: “not run” until all are.
+
+        The effect is the metric of the first arm, minus that of the second if there is
+        one, ``times`` what turns it into the claim's unit; paired by seed. An arm may
+        have a “metric” of its own. Raises ValueError for an arm that there is not.
+        """
+        claim, summary = self._claim(name), experiment.summary()
+        given = (self.page, summary, metric, arms, times)
+        estimate, why = recorded.contrast(DATA, *given)
+        if estimate is None:
+            self.judged[name] = ("not run", None)
+            display(HTML(wording.not_run(claim, why)))
+            return
+        self._judged(claim, claim.prediction.verdict(estimate), estimate, units=True)
+
+    def check(self, name: str, values: object) -> None:
+        """Assert what cannot fail unless our code is wrong; a line says how exactly.
+
+        All ``values`` (a number, an array, a tensor) must lie where the prediction
+        says. Raises AssertionError if one does not, unless a setting was changed.
+        """
+        claim, (low, high) = self._claim(name), _range(name, values)
+        spanning = Estimate((low + high) / 2, low, high, 2)
+        passed = claim.prediction.verdict(spanning) == "holds"
+        found = wording.exactness(claim, low, high)
+        if not (passed or self.changed):
+            raise AssertionError(f"{name}: {claim.statement} {found}")
+        self.judged[name] = ("check", spanning)
+        display(HTML(wording.check_line(claim, found, passed)))
+        details = _stated(claim) | {"kind": "check", "exactly": found}
+        self._record(name.lower(), max(abs(low), abs(high)), details)
+
+    def _claim(self, name: str) -> Claim:
+        if name not in self.claims:
+            raise ValueError(f"name: {name!r} is not one of {list(self.claims)}")
+        return self.claims[name]
+
+
+class Report(Judging):
+    """A page's report: what is claimed before the run, what is judged, the tables."""
 
     def settings(self, **given: object) -> None:
         """Compare settings with those that are judged, in ``[settings.<page>]``.
@@ -102,37 +180,6 @@ class Report(Numbers):
         """The table of claims as written down before the run."""
         display(HTML(_predictions(self.claims.values())))
 
-    def judge(self, name: str, estimate: Estimate) -> None:
-        """Compare an estimate with a claim's prediction; show and record it."""
-        claim = self._claim(name)
-        verdict = claim.prediction.verdict(estimate)
-        if self.changed or self.profile == "smoke":
-            verdict = "exploring" if self.changed else "not judged"
-        self.judged[name] = (verdict, estimate)
-        changed = ", ".join(self.changed.values())
-        display(HTML(wording.box(claim, verdict, estimate, changed)))
-        slug = name.lower()
-        self._record(slug, estimate.mean, _details(claim, verdict, estimate))
-        self.value(f"{slug}-low", estimate.low)
-        self.value(f"{slug}-high", estimate.high)
-
-    def check(self, name: str, values: object) -> None:
-        """Assert what cannot fail unless our code is wrong; a line says how exactly.
-
-        All ``values`` (a number, an array, a tensor) must lie where the prediction
-        says. Raises AssertionError if one does not, unless a setting was changed.
-        """
-        claim, (low, high) = self._claim(name), _range(name, values)
-        spanning = Estimate((low + high) / 2, low, high, 2)
-        passed = claim.prediction.verdict(spanning) == "holds"
-        found = wording.exactness(claim, low, high)
-        if not (passed or self.changed):
-            raise AssertionError(f"{name}: {claim.statement} {found}")
-        self.judged[name] = ("check", spanning)
-        display(HTML(wording.check_line(claim, found, passed)))
-        details = _stated(claim) | {"kind": "check", "exactly": found}
-        self._record(name.lower(), max(abs(low), abs(high)), details)
-
     def verdicts(self) -> None:
         """The table after the run; ValueError if a claim was never judged."""
         missing = self.claims.keys() - self.judged.keys()
@@ -144,11 +191,6 @@ class Report(Numbers):
         """The recorded verdicts of the book profile under root seeds but ``seed``."""
         claims = [c.id for c in self.claims.values() if c.kind == "claim"]
         _show_records("other seeds", self.page, seed, claims)
-
-    def _claim(self, name: str) -> Claim:
-        if name not in self.claims:
-            raise ValueError(f"name: {name!r} is not one of {list(self.claims)}")
-        return self.claims[name]
 
 
 def _claimed(claims: Iterable[Claim]) -> str:
@@ -173,7 +215,7 @@ def _predictions(claims: Iterable[Claim]) -> str:
 
 
 def _verdicts(
-    claims: Mapping[str, Claim], judged: Mapping[str, tuple[str, Estimate]]
+    claims: Mapping[str, Claim], judged: Mapping[str, tuple[str, Estimate | None]]
 ) -> str:
     """A row a claim that was judged, and a sentence on the checks."""
     checks = [name for name, (verdict, _) in judged.items() if verdict == "check"]
@@ -182,7 +224,7 @@ def _verdicts(
         verdict, estimate = judged[name]
         if name in checks:
             continue
-        measured = wording.effect(estimate, claim.unit, claim.of)
+        measured = wording.effect(estimate, claim.unit, claim.of) if estimate else ""
         cells = [wording.statement(claim, link=True), claim.author]
         cells += [wording.predicted(claim), wording.badge(verdict), measured]
         rows.append(cells)
@@ -255,7 +297,10 @@ def from_records(what: str, *arguments: object) -> str:
 
     A record that changes after a run therefore shows without another run.
     """
-    return {"recorded": _recorded, "other seeds": _other_seeds}[what](*arguments)
+    tables = {"recorded": recorded.of_profile, "units": recorded.of_units}
+    if what in tables:
+        return tables[what](DATA, *arguments)
+    return _other_seeds(*arguments)
 
 
 def _show_records(*call: object) -> None:
@@ -263,20 +308,10 @@ def _show_records(*call: object) -> None:
     display(data, raw=True, metadata={RECORDS: [*call]})
 
 
-def _recorded(page: str, prefix: str, heads: Sequence[str], across: str) -> str:
-    found = _values(_runs(page, "full"), f"{page}/{prefix}/")
-    columns, rows = _spreads(found, heads, across)
-    return plain_table(columns, rows, "No run of the full profile is recorded yet.")
-
-
 def _other_seeds(page: str, seed: int, claims: Sequence[str]) -> str:
-    runs = [run for run in _runs(page, "book") if run["seed"] != seed]
+    found = recorded.runs(DATA, page, "book")
+    runs = [run for run in found if run["seed"] != seed]
     return _verdicts_by_seed(runs, claims)
-
-
-def _runs(page: str, profile: str) -> list[dict]:
-    runs = load_records(DATA / "records" / f"{page}.json")
-    return [run for run in runs if run["profile"] == profile]
 
 
 def _verdicts_by_seed(runs: Sequence[dict], names: Iterable[str]) -> str:
@@ -290,45 +325,3 @@ def _verdicts_by_seed(runs: Sequence[dict], names: Iterable[str]) -> str:
     ]
     heads = ("Claim", *(f"root seed {run['seed']}" for run in runs))
     return table_html(heads, rows, "claims seeds")
-
-
-def _values(runs: Sequence[dict], stem: str) -> list[tuple[list[str], float]]:
-    """The parts of each recorded name behind ``stem``, and the value."""
-    return [
-        (record["name"].removeprefix(stem).split("/"), record["value"])
-        for run in runs
-        for record in run["records"]
-        if record["name"].startswith(stem)
-    ]
-
-
-def _spreads(
-    found: Sequence[tuple[Sequence[str], float]], heads: Sequence[str], across: str
-) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of a table with the values grouped by all parts but the seed."""
-    if across not in heads:
-        raise ValueError(f"across: {across!r} is not one of {tuple(heads)}")
-    groups: dict[tuple, dict[str, list[float]]] = {}
-    for (*parts, _), value in found:
-        if len(parts) != len(heads):
-            raise ValueError(f"heads: {tuple(heads)} do not name {parts} and a seed")
-        place = dict(zip(heads, parts, strict=True))
-        column = place.pop(across)
-        row = groups.setdefault(tuple(place.values()), {})
-        row.setdefault(column, []).append(value)
-    columns = list(dict.fromkeys(chain(*groups.values())))
-    names = [c if c[:1].isalpha() else f"{across} = {c}" for c in columns]
-    rows = [
-        [*place, *(_spread(row.get(column, [])) for column in columns)]
-        for place, row in groups.items()
-    ]
-    return [*(head for head in heads if head != across), *names], rows
-
-
-def _spread(values: Sequence[float]) -> str:
-    if len(values) < 2:
-        return "".join(f"{value:.4g}" for value in values).replace("-", "−")
-    e = interval(values)
-    half = (e.high - e.low) / 2
-    form = wording.digits(half)
-    return f"{e.mean:{form}} ± {half:{form}}".replace("-", "−")

@@ -134,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="blogcore",
         description="Execute the chapters that are stale, compare their records.",
+        epilog="Large experiments on real data: blogcore full --help.",
         allow_abbrev=False,
     )
     parser.add_argument("command", choices=["run"])

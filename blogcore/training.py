@@ -112,6 +112,21 @@ def evaluate(model: nn.Module, objective: Objective, batch: object) -> Parts:
         return objective(model, batch)[1]
 
 
+def evaluated(model: nn.Module, objective: Objective, batch, size: int = 1000) -> Parts:
+    """``evaluate`` on parts of ``size`` examples, and the mean over all of them.
+
+    ``batch`` holds inputs and labels, (N, …) each; all at once may need the memory.
+    """
+    parts = zip(batch.inputs.split(size), batch.labels.split(size), strict=True)
+    shares, rows = [], []
+    for inputs, labels in parts:
+        rows.append(evaluate(model, objective, type(batch)(inputs, labels)))
+        shares.append(len(labels) / len(batch.labels))
+    return {
+        n: sum(s * r[n] for s, r in zip(shares, rows, strict=True)) for n in rows[0]
+    }
+
+
 class Probe:
     """An ``on_step`` that calls ``measure()`` every so many steps and keeps the parts.
 

@@ -12,6 +12,7 @@ SYMBOLS = {
     "contradicted": "✗",
     "undecided": "?",
     "not judged": "–",
+    "not run": "–",
     "exploring": "✎",
 }
 # The bar's width and the rows of its axis and interval, in pixels.
@@ -66,6 +67,16 @@ def box(claim: Claim, verdict: str, estimate: Estimate, changed: str = "") -> st
         f'<div class="verdict verdict-{kind}" id="{claim.id.lower()}">'
         f"<p>{statement(claim)} {badge(verdict)}</p>"
         f"<p>{measured}; {last}.</p>{bar(claim, estimate)}</div>"
+    )
+
+
+def not_run(claim: Claim, why: str) -> str:
+    """What was claimed of a large run that is not recorded yet, and what it awaits."""
+    return (
+        f'<div class="verdict verdict-not-run" id="{claim.id.lower()}">'
+        f"<p>{statement(claim)} {badge('not run')}</p>"
+        f"<p>{html.escape(_capital(why))}; predicted: "
+        f"{html.escape(_in_words(claim))}.</p></div>"
     )
 
 

@@ -1,0 +1,216 @@
+"""The loop of a worker: of the units that still fit into the time left, the longest.
+
+Workers share nothing but a folder. Under torchrun, units for several processes come
+first: all run them together; then each process goes on by itself.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import inf, isfinite
+from pathlib import Path
+
+import torch
+import torch.distributed as together
+
+from blogcore.evidence import environment
+from blogcore.runtime import device as torch_device
+from blogcore.unitcode import digest
+from blogcore.unitfiles import Folder, checked, recorded
+from blogcore.units import Page, Unit
+
+MARGIN = 1.15  # a unit starts if so many times its estimate are left
+GRACE = 5.0  # seconds past the end after which a unit is given up
+Say = Callable[[str], None]
+
+
+@dataclass
+class Work:
+    """What is to be done: pages, a folder, a device, and until when (epoch seconds)."""
+
+    pages: Sequence[Page]
+    folder: Folder
+    data: Path
+    device: str = "auto"
+    deadline: float = inf
+
+    def __post_init__(self):
+        self.units = [unit for page in self.pages for unit in page.units()]
+        self.device_name = name_of_device(self.device)
+        self._earlier = [r for p in self.pages for r in recorded(self.data, p.slug)]
+
+    @property
+    def left(self) -> float:
+        """The seconds left."""
+        return self.deadline - time.time()
+
+    def estimates(self) -> dict[str, float]:
+        """Seconds by unit: the longest run of its experiment here, else as planned."""
+        longest: dict[tuple, float] = {}
+        for row in [*self._earlier, *self.folder.rows()]:
+            key = row["page"], row["experiment"]
+            if row["device"] == self.device_name:
+                longest[key] = max(longest.get(key, 0), row["seconds"])
+        planned = {u.name: u.experiment.seconds for u in self.units}
+        keys = {u.name: (u.page, u.experiment.name) for u in self.units}
+        return {name: longest.get(keys[name], planned[name]) for name in planned}
+
+    def fitting(self, processes: int) -> list[Unit]:
+        """The open units that fit into what is left, longest first, seed by seed."""
+        seconds = self.estimates()
+        mine = [u for u in self.units if u.experiment.processes == processes]
+        found = [
+            u for u in self.folder.open(mine) if MARGIN * seconds[u.name] <= self.left
+        ]
+        return sorted(found, key=lambda unit: -seconds[unit.name])
+
+    def settle(self) -> dict[tuple[str, str], str]:
+        """Prepare the data of all units that are open; their hashes by experiment.
+
+        Raises ValueError for data that are missing, cut, or not those of rows that are
+        here already.
+        """
+        found = {}
+        for page in self.pages:
+            for loader in page.loaders():
+                code = digest(page.code(loader.name))
+                loader.settle(self.folder.path, code)
+            names = {u.experiment.name for u in page_units(self, page)}
+            for name in sorted(names):
+                loaders = page.loaders(name)
+                hashes = [loader.prepare() for loader in loaders if loader()]
+                found[page.slug, name] = "-".join(sorted(set(hashes)))
+        self._check_rows(found)
+        return found
+
+    def _check_rows(self, data: dict[tuple[str, str], str]) -> None:
+        names = {unit.name: unit for unit in self.units}
+        for row in self.folder.rows():
+            expected = data.get((row["page"], row["experiment"]), row["data"])
+            code = {digest(dict(u.code)) for u in names.values()}
+            if digest(row["code"]) in code and row["data"] != expected:
+                raise ValueError(
+                    f"{row['page']} {row['experiment']}: rows are here from other "
+                    f"data ({row['data']}, now {expected}); use another folder of units"
+                )
+
+
+def page_units(work: Work, page: Page) -> list[Unit]:
+    """The page's units that are still open."""
+    return work.folder.open([u for u in work.units if u.page == page.slug])
+
+
+def name_of_device(device: str) -> str:
+    """What a row says of the device: the card's name, or “cpu”."""
+    chosen = torch_device(device)
+    return torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else str(chosen)
+
+
+def work_through(work: Work, say: Say) -> int:
+    """Do units until none fits any more; how many of them failed."""
+    _give_up_after(work.deadline)
+    data = work.settle()
+    failures = 0
+    for unit in _claimed(work):
+        failures += not attempt(work, unit, data, say)
+    return failures
+
+
+def _claimed(work: Work) -> Iterator[Unit]:
+    """One unit after the other, each held while it is worked on."""
+    taken = True
+    while taken:
+        taken = False
+        for unit in work.fitting(processes=1):
+            with work.folder.claim(unit) as mine:
+                if mine:
+                    taken = True
+                    yield unit
+                    break
+
+
+def work_together(work: Work, say: Say) -> int:
+    """Under torchrun: do what wants all processes, then go on alone; the failures.
+
+    The first process chooses and tells the others, and writes what came of it.
+    """
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    cuda = torch_device(work.device).type == "cuda"
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    together.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    _give_up_after(work.deadline)
+    data = work.settle()
+    names = {unit.name: unit for unit in work.units}
+    if count > 1:
+        _all_together(work, names, data, rank, count, say)
+    together.barrier()
+    together.destroy_process_group()
+    return sum(not attempt(work, unit, data, say) for unit in _claimed(work))
+
+
+def _all_together(work: Work, names, data, rank: int, count: int, say: Say) -> None:
+    while True:
+        fitting = work.fitting(count) if rank == 0 else []
+        choice = [fitting[0].name if fitting else None]
+        together.broadcast_object_list(choice, 0)
+        if choice[0] is None:
+            return
+        unit = names[choice[0]]
+        if rank == 0:
+            with work.folder.claim(unit) as mine:
+                if not mine:
+                    raise ValueError(f"{unit}: another group of processes has it")
+                _run_or_raise(work, unit, data, say, True)
+        else:
+            _run_or_raise(work, unit, data, say, False)
+
+
+def _run_or_raise(work: Work, unit: Unit, data, say: Say, write: bool) -> None:
+    """A failure ends all processes: the others could only wait for this one."""
+    if not attempt(work, unit, data, say, write):
+        raise SystemExit(1)
+
+
+def attempt(work: Work, unit: Unit, data, say: Say, write: bool = True) -> bool:
+    """Run a unit and keep its row, or its traceback; whether it went well."""
+    begin = time.time()
+    try:
+        values = checked(unit, unit.experiment(**unit.settings))
+    except Exception as error:
+        work.folder.fail(unit, error)
+        say(f"{unit}: {type(error).__name__}: {error}")
+        return False
+    about = environment(work.device_name) | {
+        "seconds": round(time.time() - begin, 2),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "data": data[unit.page, unit.experiment.name],
+        "processes": unit.experiment.processes,
+    }
+    if write:
+        work.folder.write(unit, values, about)
+        say(f"{unit}: {about['seconds']:.1f} s")
+    return True
+
+
+def _give_up_after(deadline: float) -> None:
+    """Let the system end this process, whatever it does, when its time is over."""
+    if isfinite(deadline) and hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        left = max(deadline + GRACE - time.time(), 0.01)
+        signal.setitimer(signal.ITIMER_REAL, left)
+
+
+def die_with(pipe: int) -> None:
+    """End this process when the other end of a pipe is closed, however that comes."""
+
+    def wait() -> None:
+        while os.read(pipe, 1024):  # by its number: nothing is locked at our own end
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,224 @@
+"""What a page shows of units: none, some, all, by earlier code; and what it judges."""
+
+import json
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+
+from blogcore import claims, recorded, report, unitfiles
+from blogcore.report import Report
+from blogcore.runner import ledger
+from blogcore.unitcode import parts
+from blogcore.units import PACKAGE, Page
+
+CELL = """\
+from blogcore.units import experiment, grid
+
+@experiment(seconds=30, arms=grid(noise=[0.2], level=[0.0, 0.5]), seed=[0, 1, 2])
+def moon(noise, level, seed):
+    return {"accuracy": 0.5, "loss": 1.0}
+
+@experiment(seconds=200, rows="way", depth=[2], seed=[0, 1, 2])
+def ways(depth, seed):
+    return {"old": {"hits": 1.0}, "new": {"hits": 2.0}}
+"""
+CLAIMS = """\
+[[claim]]
+id = "C1"
+statement = "It rises."
+author = "post"
+test = "a - b"
+prediction = { above = [1.0] }
+unit = "points"
+quantity = "accuracy, a minus b"
+of = "pairs of runs"
+"""
+A, B = {"noise": 0.2, "level": 0.5}, {"noise": 0.2, "level": 0.0}
+
+
+class Records:
+    """A book with one page; rows are put into its records."""
+
+    def __init__(self, root: Path):
+        self.data = root / "data"
+        (self.data / "claims").mkdir(parents=True)
+        (self.data / "claims" / "tides.toml").write_text(CLAIMS)
+        (root / "chapters").mkdir()
+        cell = {"cell_type": "code", "id": "u", "metadata": {"tags": ["unit"]}}
+        text = json.dumps({"cells": [cell | {"source": CELL}]})
+        (root / "chapters" / "tides.ipynb").write_text(text)
+        self.page = Page(root, "tides")
+        self.moon, self.ways = self.page.experiments.values()
+
+    def put(self, experiment, settings, values, code=None, **more) -> None:
+        """Add a row."""
+        today = parts([CELL], experiment.name, PACKAGE)
+        row = {
+            "page": "tides",
+            "experiment": experiment.name,
+            "settings": settings,
+            "values": values if experiment.rows else {"": values},
+            "seconds": 20.5,
+            "device": "NVIDIA H100",
+            "date": "2026-11-28T10:00:00+00:00",
+            "versions": {},
+            "code": code or today,
+            "data": "0",
+            "processes": 1,
+        }
+        unitfiles.merge(self.data, "tides", self.page.units(), [row | more])
+
+    def moons(self, seeds, code=None, gain=0.1, **more) -> None:
+        """Rows of the first experiment: accuracy rises with the level, by ``gain``."""
+        for seed in seeds:
+            for arm in (A, B):
+                accuracy = 0.5 + 0.01 * seed + gain * (arm is A) * (1 + 0.01 * seed)
+                values = {"accuracy": accuracy, "loss": 1.0}
+                self.put(self.moon, {**arm, "seed": seed}, values, code, **more)
+
+    def shown(self, experiment, across="metric") -> tuple[list[list[str]], str]:
+        """The table and the sentences below it."""
+        text = recorded.of_units(self.data, "tides", experiment.summary(), across)
+        soup = BeautifulSoup(text, "html.parser")
+        rows = [[cell.get_text() for cell in r.select("th, td")] for r in soup("tr")]
+        return rows, " ".join(p.get_text() for p in soup("p"))
+
+
+@pytest.fixture
+def records(tmp_path, monkeypatch) -> Records:
+    found = Records(tmp_path)
+    for room in (claims, report):
+        monkeypatch.setattr(room, "DATA", found.data)
+    return found
+
+
+def test_nothing_recorded_shows_the_arms_and_the_command(records):
+    rows, told = records.shown(records.moon)
+    assert rows == [["noise", "level"], ["0.2", "0.0"], ["0.2", "0.5"]]
+    assert told == (
+        "Not run. 6 runs are missing, about 3 minutes on one H100 (planned): "
+        "blogcore full tides --units DIR"
+    )
+
+
+def test_some_recorded_show_means_over_the_seeds_that_are_there(records):
+    records.moons([0])
+    records.put(records.moon, {**A, "seed": 1}, {"accuracy": 0.7, "loss": 1.0})
+    rows, told = records.shown(records.moon)
+    assert rows[0] == ["noise", "level", "accuracy", "loss"]
+    assert rows[1] == ["0.2", "0.0", "0.5", "1"]
+    assert rows[2][2].startswith("0.65 ± ")
+    assert told.startswith("3 runs on NVIDIA H100, 62 s, 2026-11-28. 3 of 6 runs by to")
+    assert "1 of 3 seeds" in told
+    assert "3 runs are missing, about 90 seconds" in told or "2 minutes" in told
+
+
+def test_an_arm_without_rows_stands_in_the_table_all_the_same(records):
+    records.put(records.moon, {**A, "seed": 1}, {"accuracy": 0.7, "loss": 1.0})
+    rows, told = records.shown(records.moon)
+    assert rows[1:] == [["0.2", "0.0", "", ""], ["0.2", "0.5", "0.7", "1"]]
+    assert "0 of 3 seeds" in told
+
+
+def test_all_recorded_name_device_seconds_and_days_and_no_command(records):
+    records.moons([0, 1])
+    records.moons([2], date="2026-12-01T10:00:00+00:00", device="cpu")
+    _, told = records.shown(records.moon)
+    assert told == "6 runs on NVIDIA H100, cpu, 123 s, 2026-11-28 to 2026-12-01."
+
+
+def test_rows_by_earlier_code_are_marked_until_there_are_others(records):
+    now = parts([CELL], "moon", PACKAGE)
+    records.moons([0, 1, 2], code=now | {"cells": "0", "optim": "1"})
+    rows, told = records.shown(records.moon)
+    assert rows[0] == ["noise", "level", "code", "accuracy", "loss"]
+    assert [row[2] for row in rows[1:]] == ["earlier", "earlier"]
+    assert "6 of these runs are by earlier code, and judge nothing" in told
+    assert "Changed since: cells, optim." in told
+    assert "6 runs are missing" in told
+    records.moons([0, 1, 2])
+    rows, told = records.shown(records.moon)
+    assert rows[0] == ["noise", "level", "accuracy", "loss"]
+    assert "earlier" not in told
+
+
+def test_units_with_several_rows_have_a_column_for_their_labels(records):
+    for seed in (0, 1):
+        values = {"old": {"hits": 1.0 + seed}, "<new>": {"hits": 3.0}}
+        records.put(records.ways, {"depth": 2, "seed": seed}, values)
+    rows, _ = records.shown(records.ways)
+    assert rows[0] == ["depth", "way", "hits"]
+    assert rows[1][:2] == ["2", "old"]
+    assert rows[2] == ["2", "<new>", "3 ± 0"]
+    rows, _ = records.shown(records.ways, across="way")
+    assert rows[0] == ["depth", "metric", "old", "way = <new>"]
+
+
+def judged(records, *arms, **more) -> Report:
+    found = Report("tides", "book")
+    found.judge_units("C1", records.moon, "accuracy", *arms, **more)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("seeds", "code", "why"),
+    [
+        ([], None, "0 of 3 seeds are recorded"),
+        ([0, 2], None, "2 of 3 seeds are recorded"),
+        ([0, 1, 2], {"cells": "0"}, "0 of 3 seeds are recorded"),
+    ],
+)
+def test_what_is_not_all_there_by_todays_code_is_not_judged(
+    records, shown, seeds, code, why
+):
+    records.moons(seeds, code)
+    page = judged(records, A, B, times=100)
+    soup = BeautifulSoup(shown[-1][0], "html.parser")
+    statement, told = (p.get_text() for p in soup("p"))
+    assert statement == "C1 It rises. – not run"
+    assert told == f"{why}; predicted: more than 1 points."
+    assert soup.div["id"] == "c1"
+    page.verdicts()
+    assert "– not run" in BeautifulSoup(shown[-1][0], "html.parser").get_text()
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.1, "holds"), (-0.1, "contradicted")])
+def test_all_seeds_are_judged_in_pairs_in_the_claims_unit(
+    records, shown, gain, verdict
+):
+    records.moons([0, 1, 2], gain=gain)
+    judged(records, A, B, times=100)
+    outputs = [
+        {"data": d if isinstance(d, dict) else {"text/html": d}, "metadata": m or {}}
+        for d, m in shown
+    ]
+    cell = {"cell_type": "code", "outputs": outputs}
+    first, *ends = ledger({"cells": [cell]})
+    assert first["verdict"] == verdict
+    assert first["value"] == pytest.approx(101 * gain)
+    assert first["n"] == 3
+    assert len(first["rows"]) == 6
+    assert [r["name"] for r in ends] == ["tides/c1-low", "tides/c1-high"]
+    assert all(r["units"] for r in [first, *ends])
+
+
+def test_one_arm_alone_and_an_arm_with_a_metric_of_its_own(records, shown):
+    records.moons([0, 1, 2])
+    alone = judged(records, B).judged["C1"][1]
+    assert alone.mean == pytest.approx(0.51)
+    own = judged(records, A | {"metric": "loss"}, B).judged["C1"][1]
+    assert own.mean == pytest.approx(0.49)
+
+
+def test_an_arm_that_is_not_planned_is_an_error(records):
+    with pytest.raises(ValueError, match="arm: moon has none with"):
+        judged(records, {"noise": 0.3}, B)
+
+
+def test_a_damaged_file_of_records_is_named(records):
+    records.moons([0])
+    path = records.data / "units" / "tides.json"
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(ValueError, match=r"tides.json holds no units"):
+        records.shown(records.moon)

@@ -1,0 +1,71 @@
+"""The units of the book's own pages: whole by themselves, and each of them runs."""
+
+import builtins
+import symtable
+import time
+from math import isfinite
+from pathlib import Path
+
+import measures
+import pytest
+import torch
+
+from blogcore.contents import chapters
+from blogcore.freshness import PARAMETERS
+from blogcore.unitfiles import checked, recorded
+from blogcore.units import Page, Unit, paged, tagged
+
+ROOT = Path(__file__).parents[1]
+PAGES = list(paged(ROOT, chapters(ROOT)))
+EXPERIMENTS = [(slug, name) for slug in PAGES for name in Page(ROOT, slug).experiments]
+
+
+def free_names(cells: list[str]) -> set[str]:
+    """The names that cells read and that neither they nor Python define."""
+    given, read = set(dir(builtins)) | set(PARAMETERS), set()
+    for cell in cells:
+        assigned, reads = measures.names(cell)
+        symbols = symtable.symtable(cell, "cell", "exec").get_symbols()
+        given |= assigned | {s.get_name() for s in symbols if s.is_imported()}
+        read |= reads
+    return read - given
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_free_name_is_defined_in_the_tagged_cells(page):
+    assert free_names(tagged(ROOT, page)) == set()
+
+
+def test_a_free_name_is_found():
+    cells = [
+        "import math\nTWO = 2",
+        "def f(x):\n    return [math.pi * TWO * y * z for z in x]",
+    ]
+    assert free_names(cells) == {"y"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_recorded_rows_are_whole_and_of_experiments_that_there_are(page):
+    names = Page(ROOT, page).experiments
+    for row in recorded(ROOT / "data", page):
+        assert row["page"] == page
+        assert row["experiment"] in names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("slug", "name"), EXPERIMENTS)
+def test_a_tiny_unit_runs_on_drawn_data_and_repeats(slug, name):
+    """In ten seconds of one core, twice alike, under the settings for tests."""
+    page, found = Page(ROOT, slug, device="cpu"), []
+    torch.set_num_threads(1)
+    for loader in page.loaders():
+        loader.draw()
+    experiment = page.experiments[name]
+    assert experiment.tiny, "no settings for a test"
+    for _ in range(2):
+        begin = time.process_time()
+        result = experiment(**experiment.tiny)
+        assert time.process_time() - begin < 10
+        found.append(checked(Unit(slug, experiment, {}, {}), result))
+    assert found[0] == found[1]
+    assert all(isfinite(v) for row in found[0].values() for v in row.values())

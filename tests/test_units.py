@@ -1,0 +1,627 @@
+"""Units: named by settings and code, done once, never torn, resumed after a kill."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blogcore import full, unitcode, unitfiles, worker
+from blogcore.unitfiles import Folder
+from blogcore.units import Page, experiment, grid
+from blogcore.worker import Work
+
+ROOT = Path(__file__).parents[1]
+IMPORTS = """\
+import time
+from pathlib import Path
+
+from blogcore.prepared import prepared
+from blogcore.units import experiment, grid
+
+LOG = Path({log!r})
+"""
+TIDES = """\
+@prepared("tides.txt", drawn=lambda: {"heights": [1.0, 2.0]})
+def tides(folder):
+    return {"heights": [float(x) for x in (folder / "tides.txt").read_text().split()]}
+"""
+SLEEPER = """\
+@experiment(seconds=0.3, level=[1, 2], seed=[0, 1, 2], tiny={"level": 1, "seed": 0})
+def moon(level, seed, long=0.3):
+    \"\"\"A unit that says that it begins.\"\"\"
+    with open(LOG, "a") as file:
+        file.write(f"{level}/{seed}\\n")
+    time.sleep(long)  # it works
+    return {"height": level + 0.1 * seed + tides()["heights"].sum().item()}
+"""
+
+
+class Small:
+    """A book with one page of units, its data, and a folder of units."""
+
+    def __init__(self, root: Path):
+        self.root, self.log, self.units = root, root / "log", root / "units"
+        self.folder = Folder(self.units)
+        (root / "chapters").mkdir()
+        (root / "data").mkdir()
+        (root / "_toc.yml").write_text(
+            "format: jb-book\nroot: index\nchapters:\n- file: chapters/tide\n"
+        )
+        (root / "real").mkdir()
+        (root / "real" / "tides.txt").write_text("1 2 3.5")
+        self.write(IMPORTS.format(log=str(self.log)), TIDES, SLEEPER)
+
+    def write(self, *cells: str) -> None:
+        """Write the page: its tagged cells, and one that is not."""
+        self.cells = cells
+        made = [
+            {
+                "cell_type": "code",
+                "id": f"u{i}",
+                "metadata": {"tags": tags},
+                "source": s,
+            }
+            for i, (s, tags) in enumerate(
+                [*((cell, ["unit"]) for cell in cells), ("import matplotlib", [])]
+            )
+        ]
+        path = self.root / "chapters" / "tide.ipynb"
+        path.write_text(json.dumps({"cells": made}), encoding="utf-8")
+
+    def change(self, old: str, new: str) -> None:
+        """Change a cell of the page."""
+        assert any(old in cell for cell in self.cells)
+        self.write(*(cell.replace(old, new) for cell in self.cells))
+
+    def work(self, **more) -> Work:
+        """What is to be done on the page, as it now is."""
+        page = Page(self.root, "tide")
+        return Work([page], self.folder, self.root / "data", "cpu", **more)
+
+    def go(self) -> int:
+        """Be a worker in this very process; how many units failed."""
+        return worker.work_through(self.work(), print)
+
+    def command(self, *options: str) -> list[str]:
+        """The command line."""
+        python = [sys.executable, "-m", "blogcore", "full"]
+        fixed = ["--units", str(self.units), "--root", str(self.root)]
+        return [*python, *(options or ["tide"]), *fixed, "--device", "cpu"]
+
+    def begun(self) -> list[str]:
+        """The units that have begun, in order."""
+        return self.log.read_text().split() if self.log.exists() else []
+
+    def heights(self) -> dict[tuple, float]:
+        """What lies in the folder, by settings."""
+        rows = self.folder.rows()
+        return {
+            (r["settings"]["level"], r["settings"]["seed"]): r["values"][""]["height"]
+            for r in rows
+        }
+
+
+ALL = [f"{level}/{seed}" for seed in range(3) for level in (1, 2)]
+HEIGHTS = {
+    (lev, s): pytest.approx(lev + 0.1 * s + 6.5) for s in range(3) for lev in (1, 2)
+}
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch) -> Small:
+    """A small book; its units take no time, unless a test wants them to."""
+    monkeypatch.setenv("BLOGCORE_DATA", str(tmp_path / "real"))
+    book = Small(tmp_path)
+    book.change("long=0.3", "long=0")
+    return book
+
+
+class TestTables:
+    def test_a_table_is_every_combination_seed_by_seed(self):
+        arms = grid(noise=[0.2], level=[0.0, 0.5]) + grid(noise=[0.0], level=[0.0])
+
+        @experiment(seconds=1, arms=arms, seed=[4, 5])
+        def run(noise, level, seed, epochs=3):
+            return {}
+
+        assert [tuple(s.values()) for s in run.table] == [
+            (noise, level, seed)
+            for seed in (4, 5)
+            for noise, level in [(0.2, 0.0), (0.2, 0.5), (0.0, 0.0)]
+        ]
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"seed": []}, r"no values for \['seed'\]"),
+            ({"seed": [0], "depth": [1]}, "does not take"),
+            ({"level": [1]}, "does not take"),
+            ({"seed": [0, 0]}, "some settings occur twice"),
+            ({"seed": [None]}, "seed = None is no plain value"),
+            ({"seed": [float("nan")]}, "seed = nan is no plain value"),
+            ({"seed": [0], "seconds": -1}, "seconds: -1 is not a finite number"),
+            ({"seed": [0], "workers": 0}, "workers: 0 is not an integer ≥ 1"),
+            ({"seed": [0], "tiny": {"seed": 0, "size": 1}}, "does not take"),
+        ],
+    )
+    def test_settings_must_fit_the_function(self, settings, message):
+        with pytest.raises(ValueError, match=message):
+
+            @experiment(**{"seconds": 1} | settings)
+            def run(seed, level=1):
+                return {}
+
+
+CODE = """\
+import math
+from blogcore import motion as moved
+
+STEP = 2
+def helper(x):
+    '''Half of it.'''
+    return moved.half(x) * STEP  # rounded
+@experiment(seconds=3, seed=[0])
+def run(seed):
+    return helper(seed)
+def other(): return math.pi
+"""
+MOTION = "from blogcore.push import by\ndef half(x):\n    return by(x) / 2\n"
+
+
+class TestCode:
+    @pytest.fixture
+    def package(self, tmp_path) -> Path:
+        folder = tmp_path / "blogcore"
+        folder.mkdir()
+        (folder / "__init__.py").write_text("")
+        (folder / "motion.py").write_text(MOTION)
+        (folder / "push.py").write_text("def by(x):\n    return x\n")
+        (folder / "other.py").write_text("")
+        return folder
+
+    def test_it_is_the_cells_part_and_the_rooms_that_it_reaches(self, package):
+        found = unitcode.parts([CODE], "run", package)
+        assert sorted(found) == ["__init__", "cells", "motion", "push"]
+        texts = [unitcode.ast.unparse(s) for s in unitcode.reached([CODE], "run")]
+        assert [text.split("\n")[0] for text in texts] == [
+            "from blogcore import motion as moved",
+            "STEP = 2",
+            "def helper(x):",
+            "def run(seed):",
+        ]
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ("  # rounded", "  # up"),
+            ("Half of it.", "A half."),
+            ("seconds=3, seed=[0]", "seconds=5, seed=[0, 1]"),
+            ("math.pi", "math.e"),
+            ("return moved.half(x) * STEP", "return (\n        moved.half(x) * STEP)"),
+        ],
+    )
+    def test_words_tables_and_what_it_does_not_reach_change_nothing(
+        self, package, old, new
+    ):
+        assert old in CODE
+        changed = unitcode.parts([CODE.replace(old, new)], "run", package)
+        assert changed == unitcode.parts([CODE], "run", package)
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [("STEP = 2", "STEP = 3"), ("helper(seed)", "helper(seed + 1)")],
+    )
+    def test_a_changed_line_changes_the_cells(self, package, old, new):
+        changed = unitcode.parts([CODE.replace(old, new)], "run", package)
+        before = unitcode.parts([CODE], "run", package)
+        assert {n for n in before if changed[n] != before[n]} == {"cells"}
+
+    def test_a_changed_line_of_a_room_changes_the_room_a_comment_does_not(
+        self, package
+    ):
+        before = unitcode.parts([CODE], "run", package)
+        (package / "push.py").write_text(
+            '"""Push."""\n\n\ndef by(x):  # x\n    return x'
+        )
+        assert unitcode.parts([CODE], "run", package) == before
+        (package / "push.py").write_text("def by(x):\n    return x + 0\n")
+        after = unitcode.parts([CODE], "run", package)
+        assert {n for n in before if after[n] != before[n]} == {"push"}
+
+    def test_a_name_that_no_cell_defines_is_an_error(self, package):
+        with pytest.raises(
+            ValueError, match="absent: no cell tagged 'unit' defines it"
+        ):
+            unitcode.parts([CODE], "absent", package)
+
+
+class TestOneWorker:
+    def test_all_units_are_done_seed_by_seed_and_only_once(self, small):
+        assert small.go() == 0
+        assert small.go() == 0
+        assert small.begun() == ALL
+        assert small.heights() == HEIGHTS
+
+    def test_a_row_says_where_it_comes_from(self, small):
+        small.go()
+        row = small.folder.rows()[0]
+        assert row["settings"].keys() == {"level", "seed"}
+        assert row["device"] == "cpu"
+        assert len(row["data"]) == 16
+        assert row["processes"] == 1
+        assert row["versions"]["torch"]
+        assert row["date"].endswith("+00:00")
+        assert row["code"].keys() == {"__init__", "cells"}
+
+    def test_a_comment_makes_nothing_stale_a_line_everything(self, small):
+        small.go()
+        small.change("# it works", "# it sleeps")
+        small.change('"""A unit that says that it begins."""', '"""Words."""')
+        small.change("seed=[0, 1, 2]", "seed=[0, 1, 2, 3]")
+        small.go()
+        assert small.begun() == [*ALL, "1/3", "2/3"]
+        small.change("0.1 * seed", "0.2 * seed")
+        assert len(small.work().fitting(1)) == 8
+        small.go()
+        assert len(list(small.units.glob("*.json"))) == 16, "old rows stay"
+
+    def test_the_longest_come_first_and_what_does_not_fit_is_not_begun(self, small):
+        longer = SLEEPER.replace("seconds=0.3", "seconds=100").replace("moon", "sun")
+        small.write(*small.cells, longer)
+        units = small.work(deadline=time.time() + 60).fitting(1)
+        assert {u.experiment.name for u in units} == {"moon"}
+        units = small.work(deadline=time.time() + 116).fitting(1)
+        assert [u.experiment.name for u in units] == ["sun"] * 6 + ["moon"] * 6
+        assert [u.settings["seed"] for u in units[:6]] == [0, 0, 1, 1, 2, 2]
+
+    def test_what_a_run_took_here_is_the_next_estimate(self, small):
+        small.change("long=0", "long=0.4")
+        small.change("seed=[0, 1, 2]", "seed=[0]")
+        small.go()
+        small.change("seed=[0]", "seed=[0, 1]")
+        work = small.work()
+        assert 0.4 <= work.estimates()[work.fitting(1)[0].name] < 0.7
+
+    @pytest.mark.parametrize(
+        ("gives", "message"),
+        [
+            ('{"height": float("nan")}', "ValueError: .* height is nan, not a finite"),
+            ("{}", r"ValueError: .* gave \{\}, not numbers by metric"),
+            ("1 / 0", "ZeroDivisionError"),
+        ],
+    )
+    def test_a_failure_stops_no_other_and_is_tried_again_on_request(
+        self, small, gives, message
+    ):
+        small.change(
+            "    time.sleep",
+            f"    if level == 2 and seed: return {gives}\n    time.sleep",
+        )
+        assert small.go() == 2
+        assert len(small.heights()) == 4
+        errors = sorted(small.units.glob("*.error"))
+        assert len(errors) == 2
+        text = errors[0].read_text()
+        assert text.startswith("tide moon (level=2, seed=")
+        assert (
+            unitcode.digest({"level": 2, "seed": 1}) in errors[0].name + errors[1].name
+        )
+        assert re.search(message, text), text
+        assert small.go() == 0, "nothing is tried again by itself"
+        assert len(small.begun()) == 6
+        unitfiles.clear(small.folder, small.work().units)
+        assert small.go() == 2
+        assert len(small.begun()) == 8
+
+    def test_several_rows_of_one_unit_have_labels(self, small):
+        small.change("seconds=0.3", 'seconds=0.3, rows="hour"')
+        small.change(
+            'return {"height"', 'return {"noon": {"height": 1}, "six": {"height"'
+        )
+        small.change(".sum().item()}", ".sum().item()}}")
+        assert small.go() == 0
+        values = small.folder.rows()[0]["values"]
+        assert values.keys() == {"noon", "six"}
+        assert values["noon"] == {"height": 1.0}
+
+
+class TestBadInput:
+    def test_a_file_cut_in_half_is_named_and_the_rest_is_kept(self, small):
+        small.go()
+        cut = sorted(small.units.glob("*.json"))[2]
+        whole = cut.read_text()
+        cut.write_text(whole[: len(whole) // 2])
+        with pytest.raises(
+            ValueError, match=f"{cut.name} is cut or altered .*delete it"
+        ):
+            small.go()
+        cut.unlink()
+        small.go()
+        assert small.heights() == HEIGHTS
+        assert len(small.begun()) == 7
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ('"level": 1', '"level": 2'),  # another unit's
+            ('"height": ', '"height": NaN, "x": '),
+            ('"seconds": ', '"second": '),
+        ],
+    )
+    def test_an_altered_file_is_named(self, small, old, new):
+        small.go()
+        path = next(p for p in small.units.glob("*.json") if old in p.read_text())
+        path.write_text(path.read_text().replace(old, new))
+        with pytest.raises(ValueError, match=f"{path.name} is cut or altered"):
+            small.folder.rows()
+
+    def test_data_that_changed_since_are_told(self, small):
+        small.go()
+        small.change("seed=[0, 1, 2]", "seed=[0, 1, 2, 3]")
+        (small.root / "real" / "tides.txt").write_text("1 2 4")
+        with pytest.raises(
+            ValueError, match=r"tides: tides.txt is not what it was when"
+        ):
+            small.go()
+        shutil.rmtree(small.units / "prepared")
+        with pytest.raises(
+            ValueError, match="tide moon: rows are here from other data"
+        ):
+            small.go()
+        assert len(small.begun()) == 6
+
+    def test_without_the_sources_what_was_prepared_is_enough(self, small, monkeypatch):
+        small.work().settle()
+        monkeypatch.delenv("BLOGCORE_DATA")
+        assert small.go() == 0
+
+    @pytest.mark.parametrize("cut", ["heights.npy", "contents.json"])
+    def test_prepared_data_that_are_cut_are_told(self, small, cut):
+        small.work().settle()
+        (path,) = small.units.glob(f"prepared/*/{cut}")
+        path.write_bytes(path.read_bytes()[:-3])
+        with pytest.raises(ValueError, match=r"delete .*, prepare again"):
+            small.go()
+        assert small.begun() == []
+
+    def test_missing_data_are_told_before_any_unit(self, small, monkeypatch):
+        (small.root / "real" / "tides.txt").unlink()
+        with pytest.raises(ValueError, match=r"BLOGCORE_DATA: .* lacks tides.txt"):
+            small.go()
+        monkeypatch.delenv("BLOGCORE_DATA")
+        with pytest.raises(ValueError, match="BLOGCORE_DATA: not set"):
+            small.go()
+        assert small.begun() == []
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["tides"], "page: 'tides' is not one of tide"),
+            ([], "page: name one or several, or give --all"),
+            (["tide", "--all"], "page: name one or several, or give --all"),
+            (["tide", "--budget", "-1"], "budget: -1.0 is not a finite number ≥ 0"),
+            (["tide", "--workers", "0"], "workers: 0 is not an integer ≥ 1"),
+            (["tide", "--seed", "-1"], "seed: -1 is not in 0"),
+            (["tide", "--device", "abacus"], "device: 'abacus' is neither"),
+        ],
+    )
+    def test_a_wrong_command_is_one_clear_line(self, small, capsys, options, message):
+        fixed = ["--units", str(small.units), "--root", str(small.root)]
+        assert full.main([*fixed, *options]) == 1
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert said[0].startswith(f"blogcore: {message}")
+        assert small.begun() == []
+
+    def test_a_folder_that_cannot_be_written_is_told(self, small, capsys):
+        taken = small.root / "_toc.yml"
+        given = ["tide", "--units", str(taken), "--root", str(small.root)]
+        assert full.main(given) == 1
+        assert f"units: {taken} cannot be written" in capsys.readouterr().err
+
+    def test_a_budget_below_the_shortest_unit_is_told(self, small, capsys, monkeypatch):
+        monkeypatch.setattr(full, "START", time.time())
+        fixed = ["tide", "--units", str(small.units), "--root", str(small.root)]
+        small.change("seconds=0.3", "seconds=30")
+        assert full.main([*fixed, "--budget", "20"]) == 1
+        assert "the shortest open unit needs 34 s" in capsys.readouterr().err
+
+    def test_cells_that_fail_are_named(self, small):
+        small.change("LOG = Path", "LOG = Pat")
+        with pytest.raises(
+            ValueError, match="tide: unit cell 0, `import time`: NameErr"
+        ):
+            small.work()
+
+
+def finish(process: subprocess.Popen) -> str:
+    """Wait for a command; what it said."""
+    _, said = process.communicate(timeout=60)
+    return said
+
+
+def start(small: Small, *options: str, **more) -> subprocess.Popen:
+    return subprocess.Popen(
+        small.command(*options),
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        cwd=ROOT,
+        **more,
+    )
+
+
+def wait_for(true, seconds: float = 40) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)
+
+
+class TestCommand:
+    """In processes of their own."""
+
+    def test_two_workers_do_every_unit_once(self, small):
+        small.change("long=0", "long=0.3")
+        process = start(small, "tide", "--workers", "2", "--budget", "60")
+        said = finish(process)
+        assert process.returncode == 0, said
+        assert sorted(small.begun()) == sorted(ALL)
+        assert small.heights() == HEIGHTS
+        assert "6 of 6 units done" in said
+        assert not list(small.units.glob(".*")), "no locks, nothing half-written"
+        assert not [p for p in small.units.glob("*.json") if p.stat().st_size == 0]
+
+    @pytest.mark.parametrize("victim", ["worker", "command"])
+    def test_a_kill_loses_the_unit_in_hand_and_nothing_else(self, small, victim):
+        hangs = '60 * ((level, seed) == (1, 1) and not LOG.with_name("go").exists())'
+        small.change("sleep(long)", f"sleep({hangs})")
+        process = start(small, "tide", "--workers", "1")
+        wait_for(lambda: small.begun()[-1:] == ["1/1"])
+        (lock,) = small.units.glob(".*.lock")
+        wait_for(lambda: len(lock.read_text().split()) == 3)
+        holder = int(lock.read_text().split()[1])
+        os.kill(holder if victim == "worker" else process.pid, signal.SIGKILL)
+        said = finish(process)
+        if victim == "worker":
+            assert process.returncode == 1
+            assert "status -9 with tide moon (level=1, seed=1) in hand" in said
+        wait_for(lambda: not alive(holder))
+        assert small.begun() == ALL[:3]
+        assert len(small.heights()) == 2
+        (small.root / "go").touch()
+        assert small.go() == 0
+        assert small.begun() == [*ALL[:3], *ALL[2:]]
+        assert small.heights() == HEIGHTS
+
+    def test_a_unit_that_overruns_is_given_up_and_leaves_nothing(
+        self, small, monkeypatch
+    ):
+        small.change("long=0", "long=30")
+        small.change("level=[1, 2], seed=[0, 1, 2]", "level=[1], seed=[0]")
+        process = start(small, "tide", "--budget", "6")
+        said = finish(process)
+        assert process.returncode == 1
+        assert "given up 5 s after the end of the budget with tide moon" in said
+        assert "0 of 1 units done" in said
+        assert list(small.units.glob("tide*")) == [], "no row, no error"
+
+    def test_neither_jupyter_nor_matplotlib_is_needed(self, small, tmp_path):
+        for name in (
+            "matplotlib",
+            "IPython",
+            "papermill",
+            "ipykernel",
+            "jupyter_client",
+        ):
+            (tmp_path / "without").mkdir(exist_ok=True)
+            (tmp_path / "without" / f"{name}.py").write_text(
+                "raise ImportError('none')"
+            )
+        without = os.environ | {"PYTHONPATH": f"{tmp_path / 'without'}:{ROOT}"}
+        process = start(small, "--all", env=without)
+        said = finish(process)
+        assert process.returncode == 0, said
+        assert small.heights() == HEIGHTS
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/status")
+    return not status.exists() or "zombie" not in status.read_text()
+
+
+class TestRestOfTheCommand:
+    def fixed(self, small: Small) -> list[str]:
+        return ["tide", "--units", str(small.units), "--root", str(small.root)]
+
+    def test_prepare_needs_no_unit_and_says_where(self, small, capsys):
+        assert full.main([*self.fixed(small), "--prepare"]) == 0
+        assert "tide: tides " in capsys.readouterr().err
+        (path,) = small.units.glob("prepared/*/heights.npy")
+        assert np.load(path).tolist() == [1.0, 2.0, 3.5]
+
+    def test_list_says_what_is_missing_and_how_long(self, small, capsys):
+        small.change("seed=[0, 1, 2]", "seed=[0]")
+        small.go()
+        small.change("seed=[0]", "seed=[0, 1, 2]")
+        small.change("0.1 * seed", "0.1 * seed + (1 / 0 if seed == 2 else 0)")
+        capsys.readouterr()
+        small.change("level=[1, 2]", "level=[1]")
+        small.go()
+        capsys.readouterr()
+        assert full.main([*self.fixed(small), "--device", "cpu", "--list"]) == 0
+        assert capsys.readouterr().out == (
+            "tide moon: 3 units: 2 done, 1 failed, 2 by earlier code or settings\n"
+        )
+
+    def test_merge_keeps_rows_until_there_are_newer_ones(self, small, capsys):
+        small.go()
+        assert full.main([*self.fixed(small), "--merge"]) == 0
+        data, said = small.root / "data", capsys.readouterr().err
+        assert "6 new rows" in said
+        first = unitfiles.recorded(data, "tide")
+        assert first == small.folder.rows()
+        small.change("0.1 * seed", "0.2 * seed")
+        small.change("seed=[0, 1, 2]", "seed=[0]")
+        small.go()
+        full.main([*self.fixed(small), "--merge"])
+        rows = unitfiles.recorded(data, "tide")
+        assert len(rows) == 6
+        code = small.work().units[0].code
+        today = [r["settings"] for r in rows if r["code"] == code]
+        assert [settings["seed"] for settings in today] == [0, 0]
+
+    def test_merge_takes_no_rows_from_different_data(self, small):
+        small.go()
+        path = sorted(small.units.glob("*.json"))[0]
+        row = json.loads(path.read_text())
+        path.write_text(json.dumps(row | {"data": "0" * 16}))
+        assert full.main([*self.fixed(small), "--merge"]) == 1
+        assert not (small.root / "data" / "units").exists()
+
+
+TOGETHER = """\
+import torch
+import torch.distributed as together
+
+@experiment(seconds=0.1, processes=2, seed=[0, 1])
+def shared(seed):
+    found = torch.tensor([seed + 10.0 * together.get_rank()])
+    together.all_reduce(found)
+    with open(LOG, "a") as file:
+        file.write(f"shared/{seed}\\n")
+    return {"sum": found.item()}
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_does_shared_units_together_and_the_others_one_each(small):
+    small.write(*small.cells, TOGETHER)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun += ["--nproc-per-node", "2", "-m", "blogcore", *small.command()[3:]]
+    quiet = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        torchrun,
+        env=os.environ | quiet,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    begun = small.begun()
+    assert begun[:4] == ["shared/0"] * 2 + ["shared/1"] * 2
+    assert sorted(begun[4:]) == sorted(ALL)
+    sums = [r["values"][""]["sum"] for r in small.folder.rows() if r["processes"] == 2]
+    assert sorted(sums) == [10.0, 12.0]
