@@ -1,11 +1,11 @@
 """The code of the full profile runs, on a handful of images and a narrow network."""
 
-from functools import ast
+import ast
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import nbformat
-import partial
 import pytest
 import torch
 from pages import Fragment
