@@ -63,7 +63,9 @@ def _single(tree: ast.Module) -> list[ast.stmt]:
     """The statements, an import for each name, without what only runs units."""
     found = []
     for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module in [f"blogcore.{name}" for name in HOW]:
+        if isinstance(node, ast.ImportFrom) and node.module in [
+            f"blogcore.{name}" for name in HOW
+        ]:
             continue
         if isinstance(node, ast.Import | ast.ImportFrom):
             fields = dict(ast.iter_fields(node))
