@@ -1,4 +1,4 @@
-"""Sphinx extension: numbers from a run carry a minus sign, not a hyphen."""
+"""Sphinx extension: minus signs for hyphens; no line ends before a per cent sign."""
 
 import re
 
@@ -6,14 +6,19 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 HYPHEN = re.compile(r"^-(?=\d)")
+NO_BREAK = "\N{NO-BREAK SPACE}%"
+CODE = nodes.literal | nodes.literal_block | nodes.math | nodes.raw
 
 
 def correct(app: Sphinx, tree: nodes.document, docname: str) -> None:
-    """Change the sign of what ``{glue:text}`` has put into the text."""
+    """Mend what ``{glue:text}`` has put into the text, and each per cent sign."""
     for pasted in tree.findall(nodes.inline):
         if "pasted-text" in pasted["classes"]:
             said = HYPHEN.sub("−", pasted.astext())
             pasted[:] = [nodes.Text(said)]
+    for said in list(tree.findall(nodes.Text)):
+        if " %" in said and not isinstance(said.parent, CODE):
+            said.parent.replace(said, nodes.Text(said.replace(" %", NO_BREAK)))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -8,6 +8,7 @@ from itertools import chain
 
 import torch
 
+from blogcore.checks import check_number
 from blogcore.corpus import HiddenMarkov, random_markov
 from blogcore.texts import Pairs
 
@@ -22,6 +23,15 @@ SLOTS = {
     "when": "早上 清晨|晚上 夜里|周末 礼拜天|刚才 方才|现在 此刻|明天 次日",
     "where": "家里 屋内|学校 校园|医院 诊所|商店 铺子|路边 街头|河畔 水滨",
     "act": "吃饭 用餐|睡觉 入眠|看书 阅读|聊天 谈话|跑步 锻炼|唱歌 演出",
+}
+TRADES = {
+    "who": "cook chef|nurse doctor|child kid|farmer peasant|teacher tutor|"
+    "sailor captain",
+    "act": "bakes fries|heals helps|plays jumps|ploughs sows|writes reads|rows sails",
+    "where": "kitchen bakery|hospital clinic|garden park|field barn|school library|"
+    "harbour port",
+    "when": "dawn sunrise|midnight night|noon midday|daybreak nightfall|"
+    "lunchtime teatime|dusk sunset",
 }
 
 
@@ -102,12 +112,32 @@ def everyday_grammar(
     Six ideas a slot, two synonyms an idea: 1,296 meanings of 64 sentences each. Which
     ideas go together is drawn: rows of the chain ~ Dirichlet(concentration).
     """
-    slots = {
-        name: tuple(tuple(idea.split()) for idea in ideas.split("|"))
-        for name, ideas in SLOTS.items()
-    }
+    slots = _slots(SLOTS)
     ideas = random_markov(len(slots["who"]), 1, generator, concentration)
     return TemplateGrammar(TEMPLATES, slots, ideas)
+
+
+def trades_grammar(own: float = 0.7) -> TemplateGrammar:
+    """Small English sentences, “the cook bakes in the kitchen at dawn .”, word by word.
+
+    Who, act, where and when follow each other in a chain of six trades: the next idea
+    is of the same trade with probability ``own``, else one of the five others. The
+    chain names its states, so that its cloze distributions are those of the ideas.
+    """
+    check_number("own", own, 0, 1)
+    table = torch.full((6, 6), (1 - own) / 5, dtype=torch.float64)
+    table.fill_diagonal_(own)
+    even = torch.full((6,), 1 / 6, dtype=torch.float64)
+    ideas = HiddenMarkov(even, table, torch.eye(6, dtype=torch.float64))
+    sentence = "the {who} {act} in the {where} at {when} ."
+    return TemplateGrammar((sentence,), _slots(TRADES), ideas)
+
+
+def _slots(written: Mapping[str, str]) -> dict[str, tuple[tuple[str, ...], ...]]:
+    return {
+        slot: tuple(tuple(idea.split()) for idea in ideas.split("|"))
+        for slot, ideas in written.items()
+    }
 
 
 def _pick(choices: tuple[str, ...], die: float) -> str:

@@ -13,6 +13,7 @@ from blogcore import pictures
 from blogcore.checks import check_integer
 from blogcore.data import Examples
 
+FACE = (slice(130, 322), slice(165, 357))  # rows and columns of the portrait
 TEST_SHARE = 4  # one column of a photograph in four, on its right
 
 
@@ -57,6 +58,11 @@ def photographs(size: int, stride: int) -> tuple[Examples, Examples]:
         _patches(whole[..., :cut], size, stride),
         _patches(whole[..., cut:], size, size),
     )
+
+
+def face() -> torch.Tensor:
+    """Grace Hopper's, cut from matplotlib's portrait: uint8 (1, 3, 192, 192)."""
+    return pictures.portrait()[..., *FACE]
 
 
 def by_person(faces: Examples, test: int) -> tuple[Examples, Examples]:

@@ -1,8 +1,9 @@
 """Picture files, each read once: integer levels, uint8 (N, channels, H, W), and labels.
 
 What is made of them, standardised inputs or patches, is the business of ``data`` and
-``images``. Digits and two photographs come with scikit-learn; MNIST, CIFAR-10 and the
-Olivetti faces are read from the folder that BLOGCORE_DATA names.
+``images``. Digits and two photographs come with scikit-learn, a portrait with
+matplotlib; MNIST, CIFAR-10 and the Olivetti faces are read from the folder that
+BLOGCORE_DATA names.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ PHOTOGRAPHS_SHA256 = (
     "e701459344fd69797154c91add3bb5d70e5ed1a61d8bed889bab3a796104698d",
     "3202904ed246795bf616c66d7859cd7c6080eff736c6e38dc5cc62779742033f",
 )
+PORTRAIT_SHA256 = "f7f982de68dd296af67ee51b2a95a2e5658f7bf064c6536520b66bae8d01fc34"
 CIFAR_FILES = {
     "train": [f"data_batch_{part}.bin" for part in range(1, 6)],
     "test": ["test_batch.bin"],
@@ -69,6 +71,27 @@ def photographs() -> torch.Tensor:
             "(scikit-learn 1.9.1's copy)"
         )
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def portrait() -> torch.Tensor:
+    """matplotlib's grace_hopper.jpg, a face: uint8 (1, 3, 600, 512), 256 levels.
+
+    The portrait of the computer scientist by the U.S. Navy is in the public domain.
+    Raises RuntimeError if the installed copy is not that of matplotlib 3.11.
+    """
+    import matplotlib
+    from PIL import Image
+
+    path = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    with Image.open(path) as opened:
+        levels = np.asarray(opened.convert("RGB"))
+    found = hashlib.sha256(levels.tobytes()).hexdigest()
+    if found != PORTRAIT_SHA256:
+        raise RuntimeError(
+            f"portrait: sha256 {found} is not {PORTRAIT_SHA256} "
+            "(matplotlib 3.11's copy)"
+        )
+    return torch.from_numpy(levels.copy()).permute(2, 0, 1)[None]
 
 
 def mnist(folder: Path) -> tuple[Pictures, Pictures]:

@@ -17,7 +17,7 @@ from blogcore.data import Batches, Examples, shuffled, split
 from blogcore.objectives import Objective, classification
 from blogcore.runtime import stream
 from blogcore.tasks import SpelledWords, parts_of_speech
-from blogcore.theseus import Frozen, Replaceable, compress
+from blogcore.theseus import Frozen, Replaceable, Schedule, compress, constant
 from blogcore.training import evaluate, train
 
 LONGEST, WIDTH, CLASSES = 4, 48, 12
@@ -25,6 +25,7 @@ UNKNOWN = 1  # the id of a character without a vector
 MANY, FEW, HELD_OUT = 60_000, 3_000, 4_000
 BATCH, WARM = 128, 20
 RATE, STEPS = 3e-3, 600  # of the predecessor
+UNDAMPED = constant(1)
 
 
 @lru_cache(maxsize=1)
@@ -94,16 +95,18 @@ def fit(
     rate: float,
     steps: int,
     warm: int = WARM,
+    damping: Schedule = UNDAMPED,
 ) -> nn.Module:
     """The model itself, trained: AdamW, a short warm-up, then linearly to zero.
 
-    Only what wants a gradient is given to the optimizer.
+    The rate is multiplied by ``damping``, a schedule in 0 … 1. Only what wants a
+    gradient is given to the optimizer.
     """
     chosen = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(chosen, rate, fused=True)
 
     def schedule(step: int, parts) -> None:
-        share = min((step + 1) / warm, 1) * (1 - step / steps)
+        share = min((step + 1) / warm, 1) * (1 - step / steps) * damping(step)
         for group in optimizer.param_groups:
             group["lr"] = rate * share
 

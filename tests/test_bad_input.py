@@ -41,7 +41,7 @@ SGD = torch.optim.SGD(NET.parameters(), lr=0.1)
 TABLE = pd.DataFrame({"arm": ["a", "a", "b"], "seed": [0, 1, 0], "loss": [1.0, 2, 3]})
 CLAIM = {"id": "C1", "statement": "s", "author": "post", "test": "t"}
 CLAIM |= {"prediction": Above(0.1)}
-REPORT = Report("nvae", "book")
+REPORT = Report("nvae_audit", "book")
 
 
 def penalise(*settings):
@@ -333,7 +333,7 @@ WRONG = {
         (lambda: REPORT.check("C1", [0.0, NAN]), "values: of C1 are [0.0, nan]"),
         (lambda: REPORT.check("C1", []), "values: of C1 are []"),
         (lambda: REPORT.verdicts(), "claims: never judged: ['C1'"),
-        (lambda: REPORT.settings(STEPS=1), "nvae.toml: no table [settings.tutorial]"),
+        (lambda: REPORT.settings(PACE=1), "settings: ['PACE'] are not among"),
         (lambda: REPORT.value("x", NAN), "x is nan"),
         (lambda: REPORT.value("x", 1.0, tolerance="roughly"), "tolerance: 'roughly'"),
         (lambda: REPORT.value("x", 1.0, "it gains"), "sentence: 'it gains' has no {}"),

@@ -188,3 +188,11 @@ def test_numbers_of_a_run_carry_a_minus_sign():
     said = [node.astext() for node in tree.findall(nodes.inline)]
     assert said == ["−0.05", "3", "-no number", "-7"]
     assert all(text.parent for text in tree.findall(nodes.Text))
+
+
+def test_no_line_ends_before_a_per_cent_sign():
+    code = nodes.literal("", "", nodes.Text("5 % 3"))
+    share = nodes.strong("", "", nodes.Text("10"))
+    words = nodes.paragraph("", "", share, nodes.Text(" % of 20 %; 5%, "), code)
+    signs.correct(None, nodes.document(None, None, "", words), "page")
+    assert words.astext() == "10\N{NO-BREAK SPACE}% of 20\N{NO-BREAK SPACE}%; 5%, 5 % 3"

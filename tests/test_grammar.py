@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from blogcore.corpus import random_markov
-from blogcore.grammar import TemplateGrammar, everyday_grammar
+from blogcore.grammar import TemplateGrammar, everyday_grammar, trades_grammar
 from blogcore.runtime import stream
 
 SLOTS = {"who": (("a", "b"), ("c",)), "what": (("x",), ("y", "z", "w"))}
@@ -109,3 +109,17 @@ def test_a_grammar_repeats_and_depends_on_its_stream():
 def test_wrong_calls_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_trades_speak_english_and_their_chain_names_the_ideas():
+    grammar = trades_grammar(0.7)
+    meanings = torch.zeros(200, 4, dtype=torch.int64)
+    said = set(grammar.express(meanings, stream(0, "words")))
+    assert "the cook bakes in the kitchen at dawn ." in said
+    assert len(said) == 16  # two words for each of four ideas
+    answers = grammar.chain.cloze(meanings[:1]).exp()[0]
+    ends, middle = 0.7 / (0.7 + 5 * 0.06), 0.49 / (0.49 + 5 * 0.06**2)
+    expected = torch.tensor([ends, middle, middle, ends]).double()
+    assert torch.allclose(answers[:, 0], expected)
+    with pytest.raises(ValueError, match="own"):
+        trades_grammar(1.5)

@@ -48,6 +48,13 @@ def test_photographs_are_patches_of_the_two_in_their_places():
     assert np.array_equal(test.inputs[260 + 10 + 2].numpy(), expected)
 
 
+def test_the_face_is_cut_from_the_portrait():
+    whole = pictures.portrait()
+    assert images.face().shape == (1, 3, 192, 192)
+    assert torch.equal(images.face()[0, :, 0, 0], whole[0, :, 130, 165])
+    assert torch.equal(images.face()[0, :, -1, -1], whole[0, :, 321, 356])
+
+
 @pytest.mark.slow
 def test_no_pixel_is_both_trained_and_tested_on(monkeypatch):
     numbers = torch.arange(2 * 427 * 640).view(2, 1, 427, 640)

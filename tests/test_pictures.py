@@ -12,7 +12,14 @@ from sklearn import datasets
 
 from blogcore import pictures
 from blogcore.data import CIFAR_MEAN, CIFAR_STD
-from blogcore.pictures import cifar10, digits, mnist, olivetti, photographs
+from blogcore.pictures import (
+    cifar10,
+    digits,
+    mnist,
+    olivetti,
+    photographs,
+    portrait,
+)
 from blogcore.runtime import stream
 
 
@@ -44,6 +51,16 @@ def test_altered_photographs_are_refused(monkeypatch):
     monkeypatch.setattr(datasets, "load_sample_images", lambda: bunch)
     with pytest.raises(RuntimeError, match=pictures.PHOTOGRAPHS_SHA256[1]):
         photographs()
+
+
+def test_an_altered_portrait_is_refused(monkeypatch, tmp_path):
+    assert portrait().shape == (1, 3, 600, 512)
+    folder = tmp_path / "sample_data"
+    folder.mkdir()
+    Image.new("RGB", (512, 600)).save(folder / "grace_hopper.jpg")
+    monkeypatch.setattr("matplotlib.get_data_path", lambda: str(tmp_path))
+    with pytest.raises(RuntimeError, match=pictures.PORTRAIT_SHA256):
+        portrait()
 
 
 @pytest.mark.parametrize("place", ["", "images"])

@@ -64,6 +64,22 @@ def test_fit_learns_and_moves_what_wants_a_gradient_only():
     assert all(torch.equal(ship[0].state_dict()[k], v) for k, v in frozen.items())
 
 
+def test_damping_multiplies_the_rate():
+    task = wordclasses.Task(0, many=2_000, few=500)
+    old = wordclasses.network(6, stream(0, "init"))
+
+    def fitted(rate, **damping):
+        small = wordclasses.first_blocks(old)
+        wordclasses.fit(small, task.batches(), classification, rate, 5, **damping)
+        return nn.utils.parameters_to_vector(small.parameters())
+
+    start = nn.utils.parameters_to_vector(wordclasses.first_blocks(old).parameters())
+    assert torch.equal(fitted(3e-3, damping=theseus.constant(0)), start)
+    halved = fitted(3e-3, damping=theseus.constant(0.5))
+    assert torch.allclose(halved, fitted(1.5e-3), atol=1e-6)
+    assert not torch.allclose(halved, fitted(3e-3), atol=1e-5)
+
+
 def test_words_of_a_task_are_its_own():
     task = wordclasses.Task(3, many=2_000, few=500)
     assert len(task.many.labels) == 2_000

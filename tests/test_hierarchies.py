@@ -1,0 +1,49 @@
+"""The bench of the pages on NVAE: equal sizes, equal runs, meaningful distances."""
+
+import pytest
+import torch
+
+from blogcore import elbo, hierarchies
+from blogcore.runtime import stream
+
+
+def count(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_the_control_has_as_many_latents_and_parameters_as_two_groups():
+    two, one = (hierarchies.SHAPES[name] for name in ("two groups", "one group"))
+    assert two.dimensions() == one.dimensions() == 160
+    models = [hierarchies.vae.HierarchicalVAE(s, stream(0, "x")) for s in (two, one)]
+    assert 0.95 < count(models[0]) / count(models[1]) < 1.05
+
+
+@pytest.mark.slow
+def test_a_run_is_its_seeds_own_and_balancing_changes_it():
+    weights = elbo.balanced(hierarchies.PYRAMID)
+    runs = [
+        hierarchies.trained(hierarchies.PYRAMID, seed, 20, (64, 20), given)
+        for seed, given in ((3, elbo.unweighted), (3, elbo.unweighted), (3, weights))
+    ]
+    first, again, balanced = (run.bound(2) for run in runs)
+    assert first == again != balanced
+    assert runs[0].kl.shape == (20, 3)
+    assert runs[0].bound(16) < runs[0].bound(1) + 1
+    assert runs[0].halfway == runs[1].halfway
+
+
+def test_energy_distance_is_zero_for_one_distribution_and_not_for_two():
+    dice = stream(1, "images")
+    a, b = torch.randint(17, (2, 300, 1, 8, 8), generator=dice)
+    assert abs(hierarchies.energy_distance(a, b)) < 0.02
+    assert hierarchies.energy_distance(a, b // 2) > 0.1
+
+
+def test_resettling_leaves_the_decoder_as_it_is():
+    model = hierarchies.vae.HierarchicalVAE(hierarchies.PYRAMID, stream(0, "x"))
+    before = hierarchies.samples(model.decoder, 5, 2, 1.0)
+    hierarchies.resettled(model.decoder, 2, 0.7)
+    after = hierarchies.samples(model.decoder, 5, 2, 1.0)
+    assert torch.equal(before, after)
+    assert after.shape == (5, 1, 8, 8)
+    assert after.max() <= 16
