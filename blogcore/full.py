@@ -109,6 +109,8 @@ def _as_worker(work: Work, options: argparse.Namespace) -> int:
 
 
 def _as_process(work: Work, options: argparse.Namespace) -> int:
+    if options.retry and os.environ["RANK"] == "0":
+        clear(work.folder, work.units)  # before the processes meet
     failures = worker.work_together(work, _say)
     if os.environ["RANK"] == "0":
         _tell(work)
@@ -207,7 +209,7 @@ def _card(device: str, place: int) -> dict[str, str]:
 
 
 def _follow(work: Work, workers: Sequence[subprocess.Popen]) -> bool:
-    """Show what workers say and how far they are, to their end; whether one died."""
+    """Show what workers say and how far they are, to their end; whether one failed."""
     ears = [threading.Thread(target=_pass_on, args=[p], daemon=True) for p in workers]
     for ear in ears:
         ear.start()
@@ -222,8 +224,9 @@ def _follow(work: Work, workers: Sequence[subprocess.Popen]) -> bool:
             time.sleep(0.2)
     for ear in ears:
         ear.join()
-    died = [_ended_badly(work, process) for process in workers]  # tells each
-    return any(died)
+    for process in workers:
+        _tell_death(work, process)
+    return any(process.returncode for process in workers)
 
 
 def _pass_on(process: subprocess.Popen) -> None:
@@ -232,17 +235,16 @@ def _pass_on(process: subprocess.Popen) -> None:
             _say(line.rstrip())
 
 
-def _ended_badly(work: Work, process: subprocess.Popen) -> bool:
-    """Say how a worker died, and with which unit in hand."""
+def _tell_death(work: Work, process: subprocess.Popen) -> None:
+    """Say how a worker died, if it did, and with which unit in hand."""
     if process.returncode in (0, 1):
-        return False
+        return
     lost = held_by(work.folder, process.pid, work.units)
     held = f" with {lost[0]} in hand" if lost else ""
     if process.returncode == GIVEN_UP:
         _say(f"given up {GRACE:.0f} s after the end of the budget{held}")
     else:
         _say(f"a worker died, status {process.returncode}{held}: run it again")
-    return True
 
 
 def _tell(work: Work) -> None:

@@ -86,10 +86,9 @@ def of_units(data: Path, page: str, summary: Mapping, across: str) -> str:
     told = _told(standing, rows)
     if found:
         return plain_table(columns, body, "") + told
-    arms = list(
-        dict.fromkeys(tuple(_arm(s, None, standing, False)) for s in standing.table)
-    )
-    return plain_table(factors or ["units"], arms, "") + told
+    shown = factors or ["seed"]
+    arms = dict.fromkeys(tuple(str(s[n]) for n in shown) for s in standing.table)
+    return plain_table(shown, list(arms), "") + told
 
 
 def contrast(
@@ -175,7 +174,7 @@ def _older(standing: Standing, there: Sequence[Row]) -> list[str]:
     names = sorted({n for code in [*old, standing.code] for n in code})
     changed = [n for n in names if any(c.get(n) != standing.code.get(n) for c in old)]
     return [
-        f"{len(old)} of these runs are by earlier code, and judge nothing. Changed "
+        f"By earlier code, judging nothing: {len(old)} of these runs. Changed "
         f"since: {escaped(', '.join(changed))}."
     ]
 
@@ -189,7 +188,7 @@ def _needed(standing: Standing) -> str:
         f"{done} of {len(standing.table)} runs by today’s code" if done else "Not run"
     )
     return (
-        f"{', '.join([start, *seeds])}. {len(standing.missing)} runs are missing, "
+        f"{', '.join([start, *seeds])}. Missing runs: {len(standing.missing)}, "
         f"about {long} on {PLANNED} (planned): "
         f"<code>blogcore full {standing.page} --units DIR</code>"
     )

@@ -1,6 +1,7 @@
 """What a page shows of units: none, some, all, by earlier code; and what it judges."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,9 +98,17 @@ def test_nothing_recorded_shows_the_arms_and_the_command(records):
     rows, told = records.shown(records.moon)
     assert rows == [["noise", "level"], ["0.2", "0.0"], ["0.2", "0.5"]]
     assert told == (
-        "Not run. 6 runs are missing, about 3 minutes on one H100 (planned): "
+        "Not run. Missing runs: 6, about 3 minutes on one H100 (planned): "
         "blogcore full tides --units DIR"
     )
+
+
+def test_an_experiment_of_seeds_alone_shows_its_seeds(records):
+    table = tuple({"seed": seed} for seed in (0, 1, 2))
+    alone = replace(records.ways, table=table)
+    rows, told = records.shown(alone)
+    assert rows == [["seed"], ["0"], ["1"], ["2"]]
+    assert told.startswith("Not run. Missing runs: 3,")
 
 
 def test_some_recorded_show_means_over_the_seeds_that_are_there(records):
@@ -111,7 +120,7 @@ def test_some_recorded_show_means_over_the_seeds_that_are_there(records):
     assert rows[2][2].startswith("0.65 ± ")
     assert told.startswith("3 runs on NVIDIA H100, 62 s, 2026-11-28. 3 of 6 runs by to")
     assert "1 of 3 seeds" in told
-    assert "3 runs are missing, about 90 seconds" in told or "2 minutes" in told
+    assert "Missing runs: 3, about 2 minutes" in told
 
 
 def test_an_arm_without_rows_stands_in_the_table_all_the_same(records):
@@ -134,9 +143,9 @@ def test_rows_by_earlier_code_are_marked_until_there_are_others(records):
     rows, told = records.shown(records.moon)
     assert rows[0] == ["noise", "level", "code", "accuracy", "loss"]
     assert [row[2] for row in rows[1:]] == ["earlier", "earlier"]
-    assert "6 of these runs are by earlier code, and judge nothing" in told
+    assert "By earlier code, judging nothing: 6 of these runs." in told
     assert "Changed since: cells, optim." in told
-    assert "6 runs are missing" in told
+    assert "Missing runs: 6," in told
     records.moons([0, 1, 2])
     rows, told = records.shown(records.moon)
     assert rows[0] == ["noise", "level", "accuracy", "loss"]
