@@ -75,12 +75,34 @@ def mask_tokens(
     positions = _choose(_ordinary(ids, valid, banned).cpu(), rate, generator)
     chance = torch.rand(len(positions), generator=generator)
     drawn = torch.randint(len(words), (len(positions),), generator=generator)
-    positions, chance = positions.to(ids.device), chance.to(ids.device)
-    targets = ids.flatten()[positions]
-    replaced = torch.where(chance < 0.9, words[drawn].to(ids.device), targets)
-    replaced = torch.where(chance < 0.8, mask, replaced)
-    inputs = ids.flatten().scatter(0, positions, replaced).view_as(ids)
-    return Cloze(inputs, valid, positions, targets)
+    moved = (tensor.to(ids.device) for tensor in (positions, chance, words[drawn]))
+    return _hidden(ids, valid, *moved, mask)
+
+
+def hide_tokens(
+    ids: torch.Tensor,
+    count: int,
+    mask: int,
+    words: torch.Tensor,
+    special: torch.Tensor,
+    generator: torch.Generator | None,
+) -> Cloze:
+    """The same for rows without padding, ``count`` tokens a row, where the ids lie.
+
+    Nothing in it waits for the device: ``words``, the ordinary ids, and ``special``,
+    all others, lie there as well, and all is drawn there. Each row must have ``count``
+    ordinary tokens or more, which is not looked at. On the CPU, for rows of n ordinary
+    tokens, it is ``mask_tokens`` at the rate count / n, bit for bit.
+    """
+    length, drawn_there = ids.shape[1], {"generator": generator, "device": ids.device}
+    ordinary = (ids[..., None] != special).all(-1)
+    dice = torch.rand(ids.shape, **drawn_there).where(ordinary, 2.0)
+    chosen = dice.argsort(1)[:, :count].sort(1).values
+    first = length * torch.arange(len(ids), device=ids.device)
+    positions = (chosen + first[:, None]).flatten()
+    chance = torch.rand(positions.shape, **drawn_there)
+    drawn = torch.randint(len(words), positions.shape, **drawn_there)
+    return _hidden(ids, None, positions, chance, words[drawn], mask)
 
 
 def every_token(
@@ -116,6 +138,15 @@ def asked_logits(model: nn.Module, batch: Cloze) -> torch.Tensor:
     """Logits for each question of the batch: (N, V), the head computed there alone."""
     hidden = model(batch.inputs, batch.valid)
     return model.head(hidden.flatten(0, 1)[batch.positions])
+
+
+def _hidden(ids, valid, positions, chance, others, mask: int) -> Cloze:
+    """The questions: ``mask`` where chance < .8, another token below .9, else as is."""
+    targets = ids.flatten()[positions]
+    replaced = torch.where(chance < 0.9, others, targets)
+    replaced = torch.where(chance < 0.8, mask, replaced)
+    inputs = ids.flatten().scatter(0, positions, replaced).view_as(ids)
+    return Cloze(inputs, valid, positions, targets)
 
 
 def _choose(ordinary: torch.Tensor, rate: float, generator) -> torch.Tensor:

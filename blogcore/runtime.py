@@ -33,18 +33,19 @@ def device(name: str = "auto") -> torch.device:
     return chosen
 
 
-def stream(seed: int, name: str) -> torch.Generator:
+def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
     """The random stream called ``name`` of run ``seed``.
 
     Streams are independent: one more draw from ``"init"`` never shifts ``"batches"``,
     so two conditions with the same seed start equal and see equal data. Draws are
-    made on the CPU, hence equal on every device.
+    made on the CPU, hence equal on every device, unless another ``device`` is named,
+    whose draws are its own.
     """
     check_integer("seed", seed, 0)
     if not isinstance(name, str):
         raise TypeError(f"name: {name!r} is not a text")
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8]) >> 1)
 
 
 def seeds(root: int, count: int, purpose: str = "judged") -> list[int]:

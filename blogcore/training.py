@@ -26,6 +26,7 @@ from blogcore.checks import check_integer
 from blogcore.runtime import stream
 
 OnStep = Callable[[int, Parts], None]
+LOOK = 100  # steps after which losses on a device are looked at: a look waits for it
 
 
 def train(
@@ -42,10 +43,10 @@ def train(
     The losses of all members are summed before the backward pass; as no parameter is
     shared, each member gets exactly its own gradient. Returns the objective's parts,
     each (steps, S) or (steps,). The model is put into training mode, unless it is in it
-    already: then its parts in eval mode stay there. Raises FloatingPointError at the
-    first loss that is not finite, with step, members, parts; ValueError for a forward
-    pass that draws from torch's global stream unnamed (see ``seeded``), for parts whose
-    names change, and if no loss at all needed a gradient.
+    already: its parts in eval mode stay there. Raises FloatingPointError for the first
+    loss that is not finite; ValueError for a forward pass that draws from torch's
+    global stream unnamed (see ``seeded``), for parts whose names change, and if no loss
+    at all needed a gradient.
     """
     check_integer("steps", steps, 0)
     start = checkpoint.resume(model, optimizer) if checkpoint else Progress(0, {}, {})
@@ -53,12 +54,12 @@ def train(
         raise ValueError(f"steps: {steps} are fewer than the checkpoint's {start.done}")
     rows = _rows(start.history, start.done)
     _start(model)
-    moved = bool(start.done)
+    moved, watch = bool(start.done), _Watch(rows)
     for step in range(start.done, steps):
         batch = batches(step)
         with _named_draws(model, step, first=step == start.done):
             loss, parts = objective(model, batch)
-        _check(step, loss, parts, rows)
+        watch.see(step, loss.detach(), parts)
         for call in on_step:
             call(step, parts)
         if loss.requires_grad:
@@ -68,11 +69,11 @@ def train(
             optimizer.step()
         rows.append(parts)
         if checkpoint and checkpoint.due(step + 1):
-            progress = Progress(step + 1, _columns(rows), start.identity)
-            checkpoint.save(progress, model, optimizer)
-    if rows and not moved:
-        raise ValueError(f"objective: in {steps} steps, no loss needed a gradient")
-    return _columns(rows)
+            watch.look()
+            done = Progress(step + 1, _columns(rows), start.identity)
+            checkpoint.save(done, model, optimizer)
+    watch.look()
+    return _moved(rows, moved)
 
 
 def prepared(
@@ -235,18 +236,46 @@ def _global_state(device: torch.device) -> torch.Tensor:
     return torch.get_rng_state()
 
 
-def _check(step: int, loss: torch.Tensor, parts: Parts, rows: list[Parts]) -> None:
-    if not torch.isfinite(loss).all():
+class _Watch:
+    """Looks that losses are finite: at once on the CPU, now and then on a device."""
+
+    def __init__(self, rows: Sequence[Parts]):
+        self.rows = rows
+        self.unseen: list[tuple[int, torch.Tensor, Parts]] = []
+
+    def see(self, step: int, loss: torch.Tensor, parts: Parts) -> None:
+        """Take note; ValueError for parts of other names than before."""
+        if self.rows and self.rows[-1].keys() != parts.keys():
+            raise ValueError(
+                f"objective: its parts are {sorted(parts)} in step {step} and were "
+                f"{sorted(self.rows[-1])} before"
+            )
+        self.unseen.append((step, loss, parts))
+        if loss.is_cpu or len(self.unseen) == LOOK:
+            self.look()
+
+    def look(self) -> None:
+        """FloatingPointError, with step, members and parts, at the first bad loss."""
+        seen, self.unseen = self.unseen, []
+        if not seen:
+            return
+        losses = [loss for _, loss, _ in seen]
+        all_of_them = torch.stack(losses) if len(losses) > 1 else losses[0]
+        if all_of_them.is_meta or torch.isfinite(all_of_them).all():
+            return  # on the meta device there are no values
+        step, loss, parts = next(s for s in seen if not torch.isfinite(s[1]).all())
         where = (~torch.isfinite(loss)).nonzero().flatten().tolist()
         values = {name: value.tolist() for name, value in parts.items()}
         raise FloatingPointError(
             f"step {step}: loss is not finite (members {where}); parts: {values}"
         )
-    if rows and rows[-1].keys() != parts.keys():
-        raise ValueError(
-            f"objective: its parts are {sorted(parts)} in step {step} and were "
-            f"{sorted(rows[-1])} before"
-        )
+
+
+def _moved(rows: list[Parts], moved: bool) -> History:
+    """The history; ValueError if there were steps, and none moved anything."""
+    if rows and not moved:
+        raise ValueError(f"objective: in {len(rows)} steps, no loss needed a gradient")
+    return _columns(rows)
 
 
 def _columns(rows: list[Parts]) -> History:

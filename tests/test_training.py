@@ -363,3 +363,21 @@ def test_settled_statistics_are_those_of_the_whole_batch(examples):
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     for name, parameter in twin.named_parameters():
         assert torch.equal(parameter, before[name])
+
+
+def test_on_a_device_the_first_loss_that_is_not_finite_is_named_later(monkeypatch):
+    """There a look is a wait: it comes after many steps, and names the same step."""
+    monkeypatch.setattr(torch.Tensor, "is_cpu", False)
+    weight = torch.nn.Linear(1, 1)
+    seen = []
+
+    def objective(model, step):
+        seen.append(step)
+        bad = float("nan") if step == 3 else 1.0
+        loss = model.weight.sum() * 0 + bad
+        return loss, {"loss": loss.detach()}
+
+    sgd = torch.optim.SGD(weight.parameters(), lr=0.1)
+    with pytest.raises(FloatingPointError, match="step 3: loss is not finite"):
+        train(weight, lambda step: step, objective, sgd, 7)
+    assert seen == [0, 1, 2, 3, 4, 5, 6]
