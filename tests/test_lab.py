@@ -77,7 +77,7 @@ def test_jupyterlab_starts_and_offers_the_notebooks(tmp_path):
         env=os.environ | home,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
     )
     address = f"http://127.0.0.1:{number}"
     try:
