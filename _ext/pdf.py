@@ -82,6 +82,7 @@ def article(site: Path, name: str, names: Sequence[str]) -> Tag:
             tag["href"] = target
     for tag in found.select("img[src]:not([src^='data:'])"):
         tag["src"] = normpath(join(dirname(name), tag["src"]))
+        del tag["loading"]  # paper is not scrolled
     found["id"] = anchor(name)
     return found
 

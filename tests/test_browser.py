@@ -67,6 +67,10 @@ THRESHOLD = {
     "offset": "-Math.log(1-c**4)/2-2*c**4/(1+c*c)**2",
     "needed": "Math.max(1,(2*Math.log(N)+offset)/slope)",
 }
+# Bytes of a page with all that it loads: of the index, of others. A chapter is held to
+# it once it has its audit.
+LIGHT, LARGEST = 1_500_000, 2_500_000
+LOADED = "performance.getEntriesByType('resource').map((e) => e.name)"
 NUMBER = re.compile(r"−?[\d,]+(\.\d+)?")
 HAN = re.compile(r"[\u4e00-\u9fff]{2,}")
 
@@ -156,6 +160,36 @@ def test_page_opens_with_its_formulas(visit, name, place):
     assert page.title().strip()
     assert page.locator("h1:visible").count() == 1
     assert page.evaluate(UNTYPESET) == {"missing": [], "raw": []}
+
+
+def loaded(page, site: Path) -> list[Path]:
+    """The files that a page from the server has loaded so far, itself among them."""
+    paths = [urlsplit(address).path for address in [page.url, *page.evaluate(LOADED)]]
+    return [site / path.lstrip("/") for path in dict.fromkeys(paths)]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_light_with_all_that_it_loads(visit, site, name):
+    page = visit(name, "http")
+    page.wait_for_load_state("networkidle")
+    weight = sum(path.stat().st_size for path in loaded(page, site))
+    whole = not name.startswith("chapters/") or f"{name}_audit" in PAGES
+    assert weight <= (LIGHT if name == "index" else LARGEST) or not whole
+
+
+def test_frames_are_loaded_once_somebody_reaches_for_the_slider(visit, site):
+    page = visit(CHAPTERS[0], "http")
+    slider = page.locator(".slider").first
+    frames = {Path(i.get_attribute("src")).name for i in slider.locator("img").all()}
+    slider.scroll_into_view_if_needed()
+    page.wait_for_load_state("networkidle")
+    assert len(frames & {path.name for path in loaded(page, site)}) == 1
+    high = slider.evaluate("e => e.offsetHeight")
+    slider.hover()
+    page.wait_for_load_state("networkidle")
+    assert frames <= {path.name for path in loaded(page, site)}
+    slider.locator("input").press("End")
+    assert slider.evaluate("e => e.offsetHeight") == pytest.approx(high, rel=0.2)
 
 
 def test_sliders_move(visit):

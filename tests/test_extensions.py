@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import accessible
 import described
 import formulas
+import frames
 import numbering
 import pytest
 import sections
@@ -150,6 +151,19 @@ def test_wide_figures_are_marked_for_phones(tmp_path):
     assert wide.marked(image).startswith('<img class="wider" src="data:')
 
 
+def test_frames_are_files_that_the_page_names(tmp_path):
+    drawing = b'<svg xmlns="x" width="300.0pt" height="150pt" viewBox="0 0 1 1">'
+    uri = f"data:image/svg+xml;base64,{base64.b64encode(drawing).decode()}"
+    html = f'<div class="slider"><img class="wide" src="{uri}" alt="a" hidden></div>'
+    said = frames.moved(html, tmp_path, "../_images")
+    (path,) = tmp_path.iterdir()
+    assert path.read_bytes() == drawing
+    assert f'<img class="wide" src="../_images/{path.name}" alt="a" hidden' in said
+    assert 'width="400" height="200" loading="lazy">' in said
+    assert frames.moved(html, tmp_path, "../_images") == said
+    assert len([*tmp_path.iterdir()]) == 1
+
+
 def test_a_page_is_described_by_its_first_sentences_that_do_not_cite():
     source = nodes.inline("", "[Su20]", classes=["bibtex-citation"])
     cites = nodes.paragraph(
@@ -173,6 +187,8 @@ def test_names_say_what_is_seen():
     assert accessible.mended('<th class="head"><p></p></th>') == "<td></td>"
     brand = '<div class="sidebar-primary-item">\n<a class="navbar-brand logo">'
     assert 'role="navigation"' in accessible.mended(brand)
+    icons = '<script src="../_static/scripts/fontawesome.js?digest=1"></script>'
+    assert accessible.mended(f"{icons}<p>") == "<p>"
     other = '<div class="sidebar-primary-item">\n<nav>'
     assert accessible.mended(other) == other
 
