@@ -181,13 +181,23 @@ def test_frames_are_loaded_once_somebody_reaches_for_the_slider(visit, site):
     page = visit(CHAPTERS[0], "http")
     slider = page.locator(".slider").first
     frames = {Path(i.get_attribute("src")).name for i in slider.locator("img").all()}
+
+    def arrived() -> set[str]:
+        return frames & {path.name for path in loaded(page, site)}
+
     slider.scroll_into_view_if_needed()
-    page.wait_for_load_state("networkidle")
-    assert len(frames & {path.name for path in loaded(page, site)}) == 1
+    page.wait_for_function(
+        "[...document.querySelector('.slider').querySelectorAll('img:not([hidden])')]"
+        ".every((i) => i.complete && i.naturalWidth)"
+    )
+    assert len(arrived()) == 1
     high = slider.evaluate("e => e.offsetHeight")
     slider.hover()
-    page.wait_for_load_state("networkidle")
-    assert frames <= {path.name for path in loaded(page, site)}
+    page.wait_for_function(
+        "[...document.querySelector('.slider').querySelectorAll('img')]"
+        ".every((i) => i.complete && i.naturalWidth)"
+    )
+    assert arrived() == frames
     slider.locator("input").press("End")
     assert slider.evaluate("e => e.offsetHeight") == pytest.approx(high, rel=0.2)
 
