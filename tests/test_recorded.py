@@ -44,11 +44,11 @@ class Records:
     def __init__(self, root: Path):
         self.data = root / "data"
         (self.data / "claims").mkdir(parents=True)
-        (self.data / "claims" / "tides.toml").write_text(CLAIMS)
+        (self.data / "claims" / "tides.toml").write_text(CLAIMS, encoding="utf-8")
         (root / "chapters").mkdir()
         cell = {"cell_type": "code", "id": "u", "metadata": {"tags": ["unit"]}}
         text = json.dumps({"cells": [cell | {"source": CELL}]})
-        (root / "chapters" / "tides.ipynb").write_text(text)
+        (root / "chapters" / "tides.ipynb").write_text(text, encoding="utf-8")
         self.page = Page(root, "tides")
         self.moon, self.ways = self.page.experiments.values()
 
@@ -228,6 +228,6 @@ def test_an_arm_that_is_not_planned_is_an_error(records):
 def test_a_damaged_file_of_records_is_named(records):
     records.moons([0])
     path = records.data / "units" / "tides.json"
-    path.write_text(path.read_text()[:-20])
+    path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
     with pytest.raises(ValueError, match=r"tides.json holds no units"):
         records.shown(records.moon)

@@ -31,13 +31,14 @@ LOG = Path({log!r})
 TIDES = """\
 @prepared("tides.txt", drawn=lambda: {"heights": [1.0, 2.0]})
 def tides(folder):
-    return {"heights": [float(x) for x in (folder / "tides.txt").read_text().split()]}
+    said = (folder / "tides.txt").read_text(encoding="utf-8")
+    return {"heights": [float(x) for x in said.split()]}
 """
 SLEEPER = """\
 @experiment(seconds=0.3, level=[1, 2], seed=[0, 1, 2], tiny={"level": 1, "seed": 0})
 def moon(level, seed, long=0.3):
     \"\"\"A unit that says that it begins.\"\"\"
-    with open(LOG, "a") as file:
+    with open(LOG, "a", encoding="utf-8") as file:
         file.write(f"{level}/{seed}\\n")
     time.sleep(long)  # it works
     return {"height": level + 0.1 * seed + tides()["heights"].sum().item()}
@@ -53,10 +54,11 @@ class Small:
         (root / "chapters").mkdir()
         (root / "data").mkdir()
         (root / "_toc.yml").write_text(
-            "format: jb-book\nroot: index\nchapters:\n- file: chapters/tide\n"
+            "format: jb-book\nroot: index\nchapters:\n- file: chapters/tide\n",
+            encoding="utf-8",
         )
         (root / "real").mkdir()
-        (root / "real" / "tides.txt").write_text("1 2 3.5")
+        (root / "real" / "tides.txt").write_text("1 2 3.5", encoding="utf-8")
         self.write(IMPORTS.format(log=str(self.log)), TIDES, SLEEPER)
 
     def write(self, *cells: str) -> None:
@@ -98,7 +100,7 @@ class Small:
 
     def begun(self) -> list[str]:
         """The units that have begun, in order."""
-        return self.log.read_text().split() if self.log.exists() else []
+        return self.log.read_text(encoding="utf-8").split() if self.log.exists() else []
 
     def heights(self) -> dict[tuple, float]:
         """What lies in the folder, by settings."""
@@ -181,10 +183,10 @@ class TestCode:
     def package(self, tmp_path) -> Path:
         folder = tmp_path / "blogcore"
         folder.mkdir()
-        (folder / "__init__.py").write_text("")
-        (folder / "motion.py").write_text(MOTION)
-        (folder / "push.py").write_text("def by(x):\n    return x\n")
-        (folder / "other.py").write_text("")
+        (folder / "__init__.py").write_text("", encoding="utf-8")
+        (folder / "motion.py").write_text(MOTION, encoding="utf-8")
+        (folder / "push.py").write_text("def by(x):\n    return x\n", encoding="utf-8")
+        (folder / "other.py").write_text("", encoding="utf-8")
         return folder
 
     def test_it_is_the_cells_part_and_the_rooms_that_it_reaches(self, package):
@@ -229,10 +231,12 @@ class TestCode:
     ):
         before = unitcode.parts([CODE], "run", package)
         (package / "push.py").write_text(
-            '"""Push."""\n\n\ndef by(x):  # x\n    return x'
+            '"""Push."""\n\n\ndef by(x):  # x\n    return x', encoding="utf-8"
         )
         assert unitcode.parts([CODE], "run", package) == before
-        (package / "push.py").write_text("def by(x):\n    return x + 0\n")
+        (package / "push.py").write_text(
+            "def by(x):\n    return x + 0\n", encoding="utf-8"
+        )
         after = unitcode.parts([CODE], "run", package)
         assert {n for n in before if after[n] != before[n]} == {"push"}
 
@@ -309,7 +313,7 @@ class TestOneWorker:
         assert len(small.heights()) == 4
         errors = sorted(small.units.glob("*.error"))
         assert len(errors) == 2
-        text = errors[0].read_text()
+        text = errors[0].read_text(encoding="utf-8")
         assert text.startswith("tide moon (level=2, seed=")
         assert (
             unitcode.digest({"level": 2, "seed": 1}) in errors[0].name + errors[1].name
@@ -337,8 +341,8 @@ class TestBadInput:
     def test_a_file_cut_in_half_is_named_and_the_rest_is_kept(self, small):
         small.go()
         cut = sorted(small.units.glob("*.json"))[2]
-        whole = cut.read_text()
-        cut.write_text(whole[: len(whole) // 2])
+        whole = cut.read_text(encoding="utf-8")
+        cut.write_text(whole[: len(whole) // 2], encoding="utf-8")
         with pytest.raises(
             ValueError, match=f"{cut.name} is cut or altered .*delete it"
         ):
@@ -358,15 +362,21 @@ class TestBadInput:
     )
     def test_an_altered_file_is_named(self, small, old, new):
         small.go()
-        path = next(p for p in small.units.glob("*.json") if old in p.read_text())
-        path.write_text(path.read_text().replace(old, new))
+        path = next(
+            p
+            for p in small.units.glob("*.json")
+            if old in p.read_text(encoding="utf-8")
+        )
+        path.write_text(
+            path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8"
+        )
         with pytest.raises(ValueError, match=f"{path.name} is cut or altered"):
             small.folder.rows()
 
     def test_data_that_changed_since_are_told(self, small):
         small.go()
         small.change("seed=[0, 1, 2]", "seed=[0, 1, 2, 3]")
-        (small.root / "real" / "tides.txt").write_text("1 2 4")
+        (small.root / "real" / "tides.txt").write_text("1 2 4", encoding="utf-8")
         with pytest.raises(
             ValueError, match=r"tides: tides.txt is not what it was when"
         ):
@@ -487,8 +497,8 @@ class TestCommand:
         process = start(small, "tide", "--workers", "1")
         wait_for(lambda: small.begun()[-1:] == ["1/1"])
         (lock,) = small.units.glob(".*.lock")
-        wait_for(lambda: len(lock.read_text().split()) == 3)
-        holder = int(lock.read_text().split()[1])
+        wait_for(lambda: len(lock.read_text(encoding="utf-8").split()) == 3)
+        holder = int(lock.read_text(encoding="utf-8").split()[1])
         os.kill(holder if victim == "worker" else process.pid, signal.SIGKILL)
         said = finish(process)
         if victim == "worker":
@@ -524,7 +534,7 @@ class TestCommand:
         ):
             (tmp_path / "without").mkdir(exist_ok=True)
             (tmp_path / "without" / f"{name}.py").write_text(
-                "raise ImportError('none')"
+                "raise ImportError('none')", encoding="utf-8"
             )
         without = os.environ | {"PYTHONPATH": f"{tmp_path / 'without'}:{ROOT}"}
         process = start(small, "--all", env=without)
@@ -539,7 +549,7 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     status = Path(f"/proc/{pid}/status")
-    return not status.exists() or "zombie" not in status.read_text()
+    return not status.exists() or "zombie" not in status.read_text(encoding="utf-8")
 
 
 class TestRestOfTheCommand:
@@ -586,8 +596,8 @@ class TestRestOfTheCommand:
     def test_merge_takes_no_rows_from_different_data(self, small):
         small.go()
         path = sorted(small.units.glob("*.json"))[0]
-        row = json.loads(path.read_text())
-        path.write_text(json.dumps(row | {"data": "0" * 16}))
+        row = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(row | {"data": "0" * 16}), encoding="utf-8")
         assert full.main([*self.fixed(small), "--merge"]) == 1
         assert not (small.root / "data" / "units").exists()
 
@@ -600,7 +610,7 @@ import torch.distributed as together
 def shared(seed):
     found = torch.tensor([seed + 10.0 * together.get_rank()])
     together.all_reduce(found)
-    with open(LOG, "a") as file:
+    with open(LOG, "a", encoding="utf-8") as file:
         file.write(f"shared/{seed}\\n")
     return {"sum": found.item()}
 """
