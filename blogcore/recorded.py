@@ -77,9 +77,12 @@ def of_units(data: Path, page: str, summary: Mapping, across: str) -> str:
     some_older = any(row and row["code"] != standing.code for row in rows)
     heads = [*factors, *(["code"] if some_older else [])]
     heads += [standing.rows_head] if standing.rows_head else []
+    pairs = list(zip(standing.table, rows, strict=True))
+    begun = {tuple(_factors(settings)) for settings, row in pairs if row}
     found = [
         ([*_arm(settings, row, standing, some_older), *place, ""], value)
-        for settings, row in zip(standing.table, rows, strict=True)
+        for settings, row in pairs
+        if row or tuple(_factors(settings)) not in begun
         for place, value in _places(standing, row, rows)
     ]
     columns, body = _spreads(found, [*heads, "metric"], across)
@@ -132,10 +135,15 @@ def _key(settings: Mapping) -> str:
     return digest(dict(settings))
 
 
+def _factors(settings: Mapping) -> list[str]:
+    return [str(value) for name, value in settings.items() if name != "seed"]
+
+
 def _arm(settings: Mapping, row: Row | None, standing: Standing, mark: bool) -> list:
-    values = [str(v) for name, v in settings.items() if name != "seed"]
-    today = row is not None and row["code"] == standing.code
-    return [*values, *(["today’s" if today else "earlier"] if mark else [])]
+    if not mark:
+        return _factors(settings)
+    whose = "today’s" if row and row["code"] == standing.code else "earlier"
+    return [*_factors(settings), whose if row else ""]
 
 
 def _places(standing: Standing, row: Row | None, rows: Sequence[Row | None]) -> Found:
@@ -162,7 +170,7 @@ def _told(standing: Standing, rows: Sequence[Row | None]) -> str:
         sentences.append(f"{len(there)} runs on {devices}, {seconds:.0f} s, {days}.")
     sentences += _older(standing, there)
     if standing.missing:
-        sentences.append(_needed(standing))
+        sentences.append(_needed(standing, bool(there)))
     return "".join(f"<p>{sentence}</p>" for sentence in sentences)
 
 
@@ -179,14 +187,13 @@ def _older(standing: Standing, there: Sequence[Row]) -> list[str]:
     ]
 
 
-def _needed(standing: Standing) -> str:
+def _needed(standing: Standing, begun: bool) -> str:
     seconds = len(standing.missing) * standing.seconds
     long = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
     done = len(standing.table) - len(standing.missing)
     seeds = [_seeds(standing)] if done else []
-    start = (
-        f"{done} of {len(standing.table)} runs by today’s code" if done else "Not run"
-    )
+    start = f"{done} of {len(standing.table)} runs" if done else "Not run"
+    start += " by today’s code" if begun else ""
     return (
         f"{', '.join([start, *seeds])}. Missing runs: {len(standing.missing)}, "
         f"about {long} on {PLANNED} (planned): "

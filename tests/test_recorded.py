@@ -152,6 +152,21 @@ def test_rows_by_earlier_code_are_marked_until_there_are_others(records):
     assert "earlier" not in told
 
 
+def test_an_arm_that_never_ran_is_nobodys(records):
+    now = parts([CELL], "moon", PACKAGE)
+    values = {"accuracy": 0.7, "loss": 1.0}
+    records.put(records.moon, {**A, "seed": 1}, values, now | {"cells": "0"})
+    rows, told = records.shown(records.moon)
+    assert rows[1:] == [
+        ["0.2", "0.0", "", "", ""],
+        ["0.2", "0.5", "earlier", "0.7", "1"],
+    ]
+    assert "Not run by today’s code. Missing runs: 6," in told
+    records.put(records.moon, {**B, "seed": 0}, values)
+    rows, _ = records.shown(records.moon)
+    assert [row[2] for row in rows[1:]] == ["today’s", "earlier"]
+
+
 def test_units_with_several_rows_have_a_column_for_their_labels(records):
     for seed in (0, 1):
         values = {"old": {"hits": 1.0 + seed}, "<new>": {"hits": 3.0}}
