@@ -8,9 +8,12 @@ from collections.abc import Iterator
 
 from blogcore.freshness import code_cells, text
 
-# What is no word of the prose: code, formulas, roles, options and addresses.
+# What a reader from outside, who counts words, leaves out: fenced code and formulas.
+NOT_TEXT = re.compile(r"```.*?```|\$\$.*?\$\$|\$[^$]*\$", re.DOTALL)
+# What is no word of the prose either: roles, code, options and addresses.
 NOT_PROSE = re.compile(
-    r"```.*?```|\$\$.*?\$\$|\$[^$]*\$|\{[\w:]+\}`[^`]*`|`[^`]*`|^:+[\w{][^\n]*$|https?:\S+|\]\([^)]*\)",
+    NOT_TEXT.pattern
+    + r"|\{[\w:]+\}`[^`]*`|`[^`]*`|^:+[\w{][^\n]*$|https?:\S+|\]\([^)]*\)",
     re.DOTALL | re.MULTILINE,
 )
 FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell", "solution"}
@@ -33,19 +36,17 @@ def prose(notebook: dict) -> str:
     return "\n\n".join(map(text, cells))
 
 
-def words(notebook: dict) -> int:
-    return len(re.findall(r"[^\W\d_]+", NOT_PROSE.sub(" ", prose(notebook))))
+def words(notebook: dict, without: re.Pattern = NOT_TEXT) -> int:
+    return len(re.findall(r"[^\W\d_]+", without.sub(" ", prose(notebook))))
 
 
 def length(node: ast.AST) -> int:
     return node.end_lineno - node.lineno + 1
 
 
-def lines_of_code(source: str) -> int:
-    """The lines of a cell without its imports, which take one line a name."""
-    kinds = (ast.Import, ast.ImportFrom)
-    imports = [node for node in ast.parse(source).body if isinstance(node, kinds)]
-    return len(source.splitlines()) - sum(map(length, imports))
+def lines(cell: dict) -> int:
+    """All lines of a cell, its imports too."""
+    return len(text(cell).splitlines())
 
 
 def open_cells(notebook: dict) -> list[dict]:

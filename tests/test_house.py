@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from measures import NOT_PROSE, length, lines_of_code
+from measures import NOT_PROSE, length, lines
 
 from blogcore import runner
 from blogcore.freshness import PARAMETERS, code_cells, text
@@ -152,7 +152,7 @@ class TestChapter:
         shown = [c for c in cells if "solution" not in c["metadata"].get("tags", [])]
         assert len(code_cells({"cells": shown})) <= 55  # less in test_pattern.py
         for cell in code_cells({"cells": cells}):
-            assert lines_of_code(text(cell)) <= 25, cell["id"]
+            assert lines(cell) <= 25, cell["id"]
 
     def test_has_its_figures(self, path):
         cells = code_cells(notebook(path))
