@@ -67,10 +67,20 @@
     link.removeAttribute("title");
     shown = link;
     box.showPopover();
-    const at = link.getBoundingClientRect(), wide = box.offsetWidth, high = box.offsetHeight;
+    place();
+  };
+
+  const place = () => {
+    const at = shown.getBoundingClientRect(), wide = box.offsetWidth, high = box.offsetHeight;
     box.style.left = `${Math.max(8, Math.min(at.left, innerWidth - wide - 8))}px`;
     const below = at.bottom + high + 8 < innerHeight;
     box.style.top = `${below ? at.bottom + 6 : Math.max(8, at.top - high - 6)}px`;
+  };
+
+  // The focus itself scrolls its link into view, so what it shows goes along.
+  const scrolled = () => {
+    if (shown && shown === document.activeElement) place();
+    else if (shown) hide();
   };
 
   const after = (milliseconds) => ({target}) => {
@@ -89,7 +99,7 @@
       if (event.target.matches(":focus-visible")) after(250)(event);
     });
     document.addEventListener("focusout", hide);
-    document.addEventListener("scroll", () => { if (shown) hide(); }, {passive: true});
+    document.addEventListener("scroll", scrolled, {passive: true});
     document.addEventListener("keydown", ({key}) => { if (key === "Escape") hide(); });
   }
 }

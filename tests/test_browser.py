@@ -516,7 +516,7 @@ def test_the_keyboard_shows_what_a_link_leads_to_and_escape_closes_it(visit):
 
 def test_a_term_with_two_names_has_one_meaning(visit):
     page = visit("glossary")
-    page.locator("a[href='#term-VAE']").hover()
+    page.locator(".alphabet a[href='#term-VAE']").hover()
     page.locator("#preview").wait_for(state="visible")
     assert "encoder" in page.locator("#preview").inner_text()
 
