@@ -7,6 +7,8 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 STRIP := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.jupytext cell.metadata.papermill"
+# JupyterLab, which would ask another host for its news.
+QUIET := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 # A misspelt variable would be passed over in silence: make run CHAPTER=x PROFIL=smoke.
 SPACE := $(subst x,,x x)
@@ -16,7 +18,7 @@ ifneq ($(UNKNOWN),)
 $(error unknown: $(UNKNOWN); allowed: PYTHON CHAPTER PROFILE SEED DEVICE JOBS)
 endif
 
-.PHONY: help setup book notebooks test long lint check format run record clean
+.PHONY: help setup book notebooks lab pdf test long lint check format run record clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -31,6 +33,16 @@ book: $(INSTALLED)  ## execute what is stale and render the book
 
 notebooks: book  ## the same; the pages as notebooks that read well anywhere
 	@echo "plain notebooks: $(CURDIR)/_build/html/_sources/chapters"
+
+lab: book  ## the same; open copies of them, in lab/, to read and change
+	@mkdir -p lab
+	@for page in _build/html/_sources/chapters/*.ipynb; do \
+	  test -e "lab/$${page##*/}" || cp "$$page" lab/; done
+	$(BIN)/jupyter lab lab $(QUIET)
+
+pdf: book  ## print the book as one PDF; needs Chromium
+	$(BIN)/python _ext/pdf.py _build/html _build/eight_posts.pdf
+	@echo "printed: $(CURDIR)/_build/eight_posts.pdf"
 
 test: $(INSTALLED)  ## all tests: rooms, references, house rules, chapters, pages
 	$(BIN)/pytest -n $(JOBS)

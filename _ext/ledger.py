@@ -10,16 +10,19 @@ import html
 import json
 import tomllib
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
 from blogcore import runner
+from blogcore.claims import Claim, load_claims
 from blogcore.evidence import Estimate
 from blogcore.report import AUDIT
-from blogcore.wording import SYMBOLS, badge, effect
+from blogcore.wording import SYMBOLS, badge, bar, effect
 
 VERBS = {
     "holds": ("holds", "hold"),
@@ -40,30 +43,7 @@ class Gathering(SphinxDirective):
 
     def posts(self) -> list[dict]:
         """The eight posts, each with its pages and its claims and checks in order."""
-        root = Path(self.env.srcdir)
-        for name in ("_toc.yml", "data/posts.toml"):
-            self.env.note_dependency(str(root / name))
-        text = (root / "data" / "posts.toml").read_text(encoding="utf-8")
-        posts, pages = tomllib.loads(text)["post"], runner.chapters(root)
-        for post in posts:
-            own = [page for page in pages if page.removesuffix(AUDIT) == post["slug"]]
-            post["pages"] = own
-            post["records"] = sorted(
-                (record for page in own for record in self.records(page)), key=in_order
-            )
-        return posts
-
-    def records(self, page: str) -> list[dict]:
-        """The claims and checks that a page's run recorded, and the page's address."""
-        profile, root = self.env.config.executed_profile, Path(self.env.srcdir)
-        path = runner.executed_path(page, profile, root=root)
-        self.env.note_dependency(str(path))
-        found = runner.ledger(json.loads(path.read_text(encoding="utf-8")))
-        uri = self.env.app.builder.get_relative_uri(
-            self.env.docname, f"chapters/{page}"
-        )
-        kinds = ("verdict", "check")
-        return [record | {"page": uri} for record in found if record["kind"] in kinds]
+        return posts(self.env)
 
     def inline(self, text: str) -> list[nodes.Node]:
         """A claim's sentence, whose formulas are formulas."""
@@ -87,20 +67,25 @@ class Ledger(Gathering):
         section = nodes.section("", title, ids=[f"ledger-{post['slug']}"])
         link = nodes.reference("", post["question"], refuri=page, internal=True)
         claims, checks = split(post["records"])
+        stated = {claim.id: claim for claim in load_claims(post["slug"])}
         section += nodes.paragraph("", "", link)
         section += table(
-            ["Claim", "Whose", "Verdict", "Effect"], [self.row(c) for c in claims]
+            ["Claim", "Whose", "Verdict", "Effect"],
+            [self.row(claim, stated.get(claim["id"])) for claim in claims],
         )
         if checks:
             section += self.checks(checks)
         return section
 
-    def row(self, claim: dict) -> nodes.row:
-        """A claim; its classes are what the filters look at."""
-        estimate = Estimate(*(claim[key] for key in ("mean", "low", "high", "n")))
-        measured = effect(estimate, claim["unit"], claim["of"])
+    def row(self, claim: dict, stated: Claim | None) -> nodes.row:
+        """A claim; its classes are what the filters look at.
+
+        A page that is older than its claims file may know others: those have no bar.
+        """
+        measured = effect(estimate(claim), claim["unit"], claim["of"])
         if claim["quantity"]:
             measured = f"{html.escape(claim['quantity'])}: {measured}"
+        measured += bar(stated, estimate(claim)) if stated else ""
         whose = "ours" if claim["author"] == "ours" else "others"
         return row(
             [address(claim), nodes.Text(" "), *self.inline(claim["statement"])],
@@ -161,6 +146,45 @@ class Posts(Gathering):
             f'<li>{drawing}<p class="name">{name}</p><p>{question}</p>'
             f'<p class="state">{state(post)}</p></li>'
         )
+
+
+def posts(env: BuildEnvironment) -> list[dict]:
+    """The eight posts, each with its pages and its claims and checks in order."""
+    root = Path(env.srcdir)
+    for name in ("_toc.yml", "data/posts.toml"):
+        env.note_dependency(str(root / name))
+    text = (root / "data" / "posts.toml").read_text(encoding="utf-8")
+    found, pages = tomllib.loads(text)["post"], runner.chapters(root)
+    for post in found:
+        env.note_dependency(str(root / "data" / "claims" / f"{post['slug']}.toml"))
+        own = [page for page in pages if page.removesuffix(AUDIT) == post["slug"]]
+        post["pages"] = own
+        post["records"] = sorted(
+            (record for page in own for record in records(env, page)), key=in_order
+        )
+    return found
+
+
+def records(env: BuildEnvironment, page: str) -> list[dict]:
+    """The claims and checks that a page's run recorded, and the page's address."""
+    root = Path(env.srcdir)
+    path = runner.executed_path(page, env.config.executed_profile, root=root)
+    env.note_dependency(str(path))
+    found = judged(path, path.stat().st_mtime_ns)
+    uri = env.app.builder.get_relative_uri(env.docname, f"chapters/{page}")
+    return [record | {"page": uri} for record in found]
+
+
+@cache
+def judged(path: Path, changed: int) -> list[dict]:
+    """The claims and checks in an executed notebook, read once until it changes."""
+    found = runner.ledger(json.loads(path.read_text(encoding="utf-8")))
+    return [record for record in found if record["kind"] in ("verdict", "check")]
+
+
+def estimate(claim: dict) -> Estimate:
+    """What a run measured of a claim."""
+    return Estimate(*(claim[key] for key in ("mean", "low", "high", "n")))
 
 
 def state(post: dict) -> str:

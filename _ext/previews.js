@@ -29,7 +29,11 @@
     const outer = made.appendChild(div("tag_picture"));
     const inner = outer.appendChild(div("cell_output"));
     inner.append(element.cloneNode(true));
-    if (element.matches("dt")) inner.append(element.nextElementSibling.cloneNode(true));
+    if (element.matches("dt")) {
+      let said = element;  // a meaning may have two names
+      while (!said.matches("dd")) said = said.nextElementSibling;
+      inner.append(said.cloneNode(true));
+    }
     made.querySelectorAll(".headerlink, button, script").forEach((e) => e.remove());
     made.querySelectorAll("[id]").forEach((e) => e.removeAttribute("id"));
     return made.innerHTML;

@@ -99,7 +99,8 @@ def asked(node: ast.AST) -> Iterator[ast.AST]:
 
 def names(source: str) -> tuple[set[str], set[str]]:
     """The names that a cell gives at its top level, and those it reads from there."""
-    top = symtable.symtable(source, "cell", "exec")
+    tree = Scoped().visit(ast.parse(source))
+    top = symtable.symtable(ast.unparse(tree), "cell", "exec")
     given = {s.get_name() for s in top.get_symbols() if s.is_assigned()}
     imported = {s.get_name() for s in top.get_symbols() if s.is_imported()}
     read = {s.get_name() for s in top.get_symbols() if s.is_referenced()}
@@ -107,6 +108,26 @@ def names(source: str) -> tuple[set[str], set[str]]:
         symbols = scope.get_symbols()
         read |= {s.get_name() for s in symbols if s.is_global() and s.is_referenced()}
     return given - imported, read
+
+
+class Scoped(ast.NodeTransformer):
+    """Comprehensions as lambdas, so that their variables are their own.
+
+    (From Python 3.12 on, symtable counts them among the names of the cell.)
+    """
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        node = super().visit(node)
+        if not hasattr(node, "generators"):
+            return node
+        kept = [getattr(node, part, None) for part in ("elt", "key", "value")]
+        kept = [part for part in kept if part]
+        for step in reversed(node.generators):
+            bound = [n.id for n in ast.walk(step.target) if isinstance(n, ast.Name)]
+            taken = ast.parse(f"lambda {', '.join(bound)}: ()", mode="eval").body
+            taken.body = ast.Tuple([*step.ifs, *kept], ast.Load())
+            kept = [step.iter, taken]
+        return ast.Tuple(kept, ast.Load())
 
 
 def inner(scope: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:

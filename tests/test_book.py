@@ -182,6 +182,50 @@ def test_index_counts_the_claims_of_posts_and_papers_first(soups, executed):
     assert len(soups["index"].select("ul.posts > li > svg")) == 8
 
 
+def test_the_ledger_draws_every_interval(soups):
+    for row in soups["ledger"].select("table.ledger tbody tr"):
+        assert row.select_one("td:last-child svg.bar circle"), row.get_text(" ")
+
+
+def test_every_term_is_listed_by_its_letter_and_has_its_chinese(soups):
+    page = soups["glossary"].article
+    terms = {dt["id"]: dt.find(string=True) for dt in page.select("dl.glossary dt")}
+    listed = [a["href"].removeprefix("#") for a in page.select(".alphabet a")]
+    assert sorted(listed) == sorted(terms)
+    names = [a.get_text() for a in page.select(".alphabet a")]
+    assert names == sorted(names, key=str.casefold)
+    assert {"T-TA", "ELBO", "VAE", "SAM", "PMI"} <= {*names}
+    for meaning in page.select("dl.glossary dd"):
+        assert re.match(rf"\([^)]*{HAN.pattern}", meaning.get_text()), meaning
+
+
+def test_works_stand_in_order_and_lead_back_to_where_they_are_cited(site, soups):
+    page = soups["references"].article
+    works = page.select("div.citation")
+    labels = [work.select_one(".label").get_text() for work in works]
+    assert labels == sorted(labels, key=str.casefold)
+    letters = [rubric.get_text() for rubric in page.select("p.rubric")]
+    assert letters == sorted({label[1].upper() for label in labels})
+    for work in works:
+        links = [urlsplit(a["href"]) for a in work.select("p.cited-in a")]
+        assert links, work.get_text()
+        for link in links:
+            soup = soups[link.path.removesuffix(".html")]
+            citing = soup.find(id=link.fragment)
+            target = citing.select_one("a[href]")["href"]
+            assert target.endswith(f"references.html#{work['id']}")
+
+
+def test_the_picture_of_all_claims_has_a_mark_for_each_claim_of_others(soups, executed):
+    theirs = [r for r in executed if r["kind"] == "verdict" and r["author"] != "ours"]
+    marks = soups["lessons"].select(".panorama .strip a")
+    found = {m["href"]: (m.get_text().split()[0], m["class"][0]) for m in marks}
+    kinds = {r["link"]: "is-" + r["verdict"].replace(" ", "-") for r in theirs}
+    assert found == {r["link"]: (r["id"], kinds[r["link"]]) for r in theirs}
+    assert len(marks) == len(theirs) > 20
+    assert all(re.search(r": .+, .*\d", mark["title"]) for mark in marks)
+
+
 @pytest.fixture(scope="module")
 def copies(site, profile, tmp_path_factory) -> list[Path]:
     """The book rendered in two other folders, on other days, in other places."""

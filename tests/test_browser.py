@@ -2,8 +2,8 @@
 
 import os
 import re
-import shutil
 import threading
+import zlib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from math import log
@@ -11,15 +11,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import axe_playwright_python
+import pdf
 import pytest
+from bs4 import BeautifulSoup
 from pages import CHAPTERS, PAGES, ROOT
 from playwright.sync_api import sync_playwright
 
 from blogcore import interactive, sphere
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
-FLAGS += ["--disable-background-networking"]
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 EARNEST = ("serious", "critical")
 # Rules that axe does not count as serious: names, landmarks, heads of tables.
@@ -77,12 +76,12 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="session")
 def browser():
     """A headless Chromium; without one the tests are skipped, in CI they fail."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    path = pdf.chromium()
     if path is None:
-        missing = f"no Chromium on the PATH (looked for {', '.join(BROWSERS)})"
+        missing = f"no Chromium on the PATH (looked for {', '.join(pdf.BROWSERS)})"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        chromium = playwright.chromium.launch(executable_path=path, args=pdf.FLAGS)
         yield chromium
         chromium.close()
 
@@ -453,6 +452,73 @@ def test_what_a_link_leads_to_is_shown_where_the_mouse_rests(visit):
         page.mouse.move(0, 0)
 
 
+def test_the_keyboard_shows_what_a_link_leads_to_and_escape_closes_it(visit):
+    page = visit(CHAPTERS[0])
+    box, text = page.locator("#preview"), page.locator(".bd-article")
+    for address in ("^='#equation-'", "*='glossary.html#term-'"):
+        link = text.locator(f"a:not(.headerlink)[href{address}]:visible").first
+        link.focus()
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Tab")
+        box.wait_for(state="visible")
+        assert link.evaluate("e => e === document.activeElement")
+        assert link.get_attribute("aria-describedby") == "preview"
+        page.keyboard.press("Escape")
+        assert not box.is_visible()
+        assert link.get_attribute("aria-describedby") is None
+        assert link.evaluate("e => e === document.activeElement")
+        page.keyboard.press("Tab")
+
+
+def test_a_term_with_two_names_has_one_meaning(visit):
+    page = visit("glossary")
+    page.locator("a[href='#term-VAE']").hover()
+    page.locator("#preview").wait_for(state="visible")
+    assert "encoder" in page.locator("#preview").inner_text()
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE])
+def test_no_claim_covers_another_in_the_picture(visit, viewport):
+    page = visit("lessons", viewport=viewport)
+    strips = page.locator(".panorama .strip").all()
+    assert len(strips) > 3
+    for strip in strips:
+        inside = strip.bounding_box()
+        boxes = [mark.bounding_box() for mark in strip.locator("a").all()]
+        for place, b in enumerate(boxes):
+            assert inside["x"] <= b["x"]
+            assert b["x"] + b["width"] <= inside["x"] + inside["width"]
+            for other in boxes[:place]:
+                apart = abs(b["x"] - other["x"]) >= min(b["width"], other["width"])
+                assert apart or abs(b["y"] - other["y"]) >= b["height"] - 1
+
+
+def test_code_that_is_too_wide_shows_that_it_scrolls(visit):
+    page = visit(CHAPTERS[0], viewport=PHONE)
+    wide = page.locator("div.highlight pre:visible").evaluate_all(
+        "all => all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => {"
+        " const style = getComputedStyle(e);"
+        " return [style.overflowX, style.backgroundAttachment]; })"
+    )
+    assert wide
+    for overflow, shades in wide:
+        assert overflow == "auto"
+        assert shades.split(", ")[:4] == ["local", "local", "scroll", "scroll"]
+
+
+def test_a_work_hangs_from_its_label(visit):
+    for viewport in (DESKTOP, PHONE):
+        page = visit("references", viewport=viewport)
+        starts = page.locator("div.citation > p:first-of-type").evaluate_all(
+            "all => all.map((p) => [p.previousElementSibling, p].map("
+            "(e) => [...e.getClientRects()].map((r) => Math.round(r.left))))"
+        )
+        longer = [(label, lines) for (label,), lines in starts if len(lines) > 1]
+        assert longer
+        for label, (first, *others) in longer:
+            assert label < min(others) < first
+
+
 def test_a_tap_on_a_link_follows_it(visit):
     page = visit(CHAPTERS[0], viewport=PHONE, has_touch=True, is_mobile=True)
     link = page.locator(".bd-article a[href*='glossary.html#term-']").first
@@ -493,3 +559,41 @@ def test_print_shows_solutions_and_figures_but_no_controls(visit):
     )
     assert heights
     assert max(heights) < 700  # pixels; half a page is 530
+
+
+def streams(content: bytes) -> bytes:
+    """What a PDF holds, unpacked."""
+    parts = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL)
+    found = []
+    for part in parts:
+        try:
+            found.append(zlib.decompress(part))
+        except zlib.error:  # a picture, say
+            continue
+    return b"\n".join([content, *found])
+
+
+def test_pages_are_bound_into_one_for_print(site):
+    names = ["how_to_read", "glossary"]
+    soup = BeautifulSoup(pdf.bound(site, names), "html.parser")
+    ids = [tag["id"] for tag in soup.select("[id]")]
+    assert len({*ids}) == len(ids)
+    links = [a["href"] for a in soup.select("a[href]")]
+    inner = {link.removeprefix("#") for link in links if link.startswith("#")}
+    assert inner <= {*ids}
+    assert "page--glossary--term-seed" in inner  # from the other page
+    assert all(link.startswith(("#", "https://")) for link in links)
+    assert [h.get_text() for h in soup.select("h1")][1:] == ["Glossary"]
+    assert not soup.select("script, .headerlink")
+    assert pdf.pages(site) == PAGES
+
+
+def test_a_pdf_has_bookmarks_links_and_chinese(browser, site, tmp_path):
+    path = tmp_path / "small.pdf"
+    pdf.printed(browser, site, ["how_to_read", "glossary"], path)
+    content = streams(path.read_bytes())
+    assert content.startswith(b"%PDF")
+    assert b"/Outlines" in content
+    assert b"page--glossary--term-seed" in content  # where a link leads
+    assert b"<68AF>" in content.upper()  # 梯 can be searched and copied
+    assert not (site / "bound.html").exists()
