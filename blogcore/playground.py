@@ -1,24 +1,33 @@
 """A playground for ALBERT and ELECTRA: facts, kinds of words, an exact generator."""
 
+import copy
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import nn
+from torch.optim import Adam
 
 from blogcore import electra
 from blogcore.blocks import EncoderConfig, shared
 from blogcore.checks import check_integer
 from blogcore.cloze import Cloze, mask_tokens
-from blogcore.corpus import HiddenMarkov, peaked, ring_language
+from blogcore.corpus import HiddenMarkov, peaked, random_markov, ring_language
+from blogcore.data import Examples, full_batch
 from blogcore.embeddings import Embedding
-from blogcore.encoder import Bert, initialise
+from blogcore.encoder import Bert, MaskedLanguageHead, initialise, token_classifier
+from blogcore.finetuning import token_classification
+from blogcore.optim import linear_decay
 from blogcore.runtime import stream
+from blogcore.training import evaluate, train
 
 KINDS, WORDS, PLACES = 6, 24, 16  # of the language of kinds
 MASK = WORDS  # the id behind the words
 STUDENT = EncoderConfig(WORDS + 1, 32, 2, 1, 128, PLACES, segments=0, dropout=0.0)
+GENERATOR = EncoderConfig(WORDS + 1, 16, 2, 1, 64, PLACES, segments=0, dropout=0.0)
+TUNING = 60  # steps of fine-tuning
 POOL, BATCH = 4000, 64  # texts that are seen again and again, texts a step
 
 
@@ -60,6 +69,24 @@ def fact_machine(config: EncoderConfig, share: str, seed: int) -> Bert:
     return spread(model, config, stream(seed, "init"))
 
 
+def reader(config: EncoderConfig, question: str, seed: int) -> Bert:
+    """An encoder that learns to "restore" tokens, or to "detect" changed ones.
+
+    The question decides its head. Raises ValueError for another question.
+    """
+    if question not in ("restore", "detect"):
+        raise ValueError(f"question: {question!r} is not 'restore' or 'detect'")
+    with torch.device("meta"):
+        words = Embedding(config)
+        restores = question == "restore"
+        if restores:
+            head = MaskedLanguageHead(config, words.tokens)
+        else:
+            head = electra.DetectionHead(config)
+        model = Bert(words, shared(config, "none"), head)
+    return spread(model, config, stream(seed, "init"))
+
+
 def kinds(seed: int, stay: float) -> HiddenMarkov:
     """Six kinds in a ring, four words each, with shares 0.4, 0.3, 0.2 and 0.1.
 
@@ -67,6 +94,56 @@ def kinds(seed: int, stay: float) -> HiddenMarkov:
     """
     table = peaked(KINDS, (0.4, 0.3, 0.2, 0.1))
     return ring_language(stay, table, stream(seed, "kinds"))
+
+
+def language(kind: str, seed: int) -> HiddenMarkov:
+    """Six states in a ring, 18 tokens: "predictable" text, or "hard" to predict.
+
+    Predictable: a state lasts 50 tokens and writes 92 % of them alike. Hard: it lasts
+    five, and what it writes is drawn. Raises ValueError for another kind.
+    """
+    if kind == "predictable":
+        table, stay = peaked(KINDS, (0.92, 0.03, 0.02)), 0.98
+    elif kind == "hard":
+        drawn = random_markov(KINDS, 18, stream(seed, "emission"), emission=0.15)
+        table, stay = drawn.emission, 0.8
+    else:
+        raise ValueError(f"kind: {kind!r} is not 'predictable' or 'hard'")
+    return ring_language(stay, table, stream(seed, f"{kind} language"))
+
+
+def rewritten(
+    source: HiddenMarkov, sharpness: float, count: int, seed: int, name: str
+) -> electra.Corrupted:
+    """So many texts of 16 tokens; ``filled`` has re-sampled one place of each."""
+    ids = source.sample(count, PLACES, stream(seed, name)).ids
+    holes = torch.randint(PLACES, (count,), generator=stream(seed, f"{name}/holes"))
+    asked = torch.arange(count) * PLACES + holes
+    questions = Cloze(ids, None, asked, ids.flatten()[asked])
+    return filled(source, questions, ids, sharpness, stream(seed, f"{name}/draws"))
+
+
+def drawn(
+    texts: electra.Corrupted, size: int, seed: int
+) -> Callable[[int], electra.Corrupted]:
+    """Batches of so many of the texts, drawn anew at each step."""
+
+    def batch(step: int) -> electra.Corrupted:
+        dice = stream(seed, f"rows/{step}")
+        rows = torch.randint(len(texts.inputs), (size,), generator=dice)
+        return electra.Corrupted(*(t if t is None else t[rows] for t in texts))
+
+    return batch
+
+
+def best(
+    source: HiddenMarkov, texts: electra.Corrupted, sharpness: float
+) -> electra.Detection:
+    """What the best possible discriminator says of ``rewritten`` texts, exactly."""
+    log_p = source.cloze(texts.inputs)
+    log_q = (sharpness * log_p).log_softmax(-1)
+    own = texts.inputs[..., None]
+    return electra.optimal(*(table.gather(2, own)[..., 0] for table in (log_p, log_q)))
 
 
 def filled(
@@ -122,3 +199,34 @@ def lessons(
         return Lesson(made.inputs, ids, asked.positions, made.changed)
 
     return lesson
+
+
+def area(
+    model: Bert, texts: electra.Corrupted | Lesson, question: str = "changed"
+) -> float:
+    """Area under the curve: how often a token with the label outranks one without.
+
+    The scores are the logits of a discriminator; 0.5 is guessing.
+    """
+    with torch.no_grad():
+        scores = model.head(model(texts.inputs))
+    return roc_auc_score(getattr(texts, question).flatten(), scores.flatten())
+
+
+def named(model: Bert, source: HiddenMarkov, draws: int, seed: int) -> float:
+    """Per cent of fresh tokens whose kind is named after two labelled texts.
+
+    A copy of the ``STUDENT`` is fine-tuned on two texts of ``kinds`` and tested on 300;
+    the mean over so many draws of the two.
+    """
+    check_integer("draws", draws, 1)
+    fresh, found = Examples(*source.sample(300, PLACES, stream(seed, "fresh"))), []
+    for draw in range(draws):
+        few = Examples(*source.sample(2, PLACES, stream(seed, f"labelled/{draw}")))
+        tags = stream(seed, "tags")
+        tagger = token_classifier(copy.deepcopy(model), STUDENT, KINDS, tags)
+        adam = Adam(tagger.parameters(), lr=3e-3, fused=True)
+        falling = linear_decay(adam, TUNING, TUNING // 6)
+        train(tagger, full_batch(few), token_classification, adam, TUNING, [falling])
+        found.append(evaluate(tagger, token_classification, fresh)["accuracy"])
+    return 100 * torch.stack(found).mean().item()

@@ -59,6 +59,76 @@ def test_without_a_generator_most_holes_are_masks():
     assert not lesson.changed.any()
 
 
+@pytest.mark.parametrize("kind", ["predictable", "hard"])
+def test_each_text_is_rewritten_in_one_place_as_the_formula_says(kind):
+    source = playground.language(kind, 4)
+    texts = playground.rewritten(source, 0.5, 3000, 4, "texts")
+    assert (texts.resampled.sum(1) == 1).all()
+    says = playground.best(source, texts, 0.5)
+    assert torch.allclose(says.resampled.sum(1), torch.ones(3000).double())
+    # Where the best discriminator says “another” often, it is so as often.
+    sure = says.changed > says.changed.median()
+    found = texts.changed[sure].double().mean()
+    assert found.item() == pytest.approx(says.changed[sure].mean().item(), rel=0.1)
+
+
+def test_hard_text_is_harder_to_predict():
+    surprise = {}
+    for kind in ("predictable", "hard"):
+        source = playground.language(kind, 4)
+        ids = source.sample(300, playground.PLACES, stream(4, "texts")).ids
+        surprise[kind] = source.surprise(ids).mean().item()
+    assert surprise["predictable"] < 0.6 * surprise["hard"]
+    with pytest.raises(ValueError, match="kind: 'soft' is not"):
+        playground.language("soft", 4)
+
+
+def test_naming_kinds_is_an_exam_that_leaves_the_student_as_it_is():
+    model = playground.reader(playground.STUDENT, "restore", 5)
+    before = [p.clone() for p in model.parameters()]
+    found = playground.named(model, SOURCE, 1, 5)
+    assert 100 / playground.KINDS < found < 100
+    assert found == playground.named(model, SOURCE, 1, 5)
+    assert all(map(torch.equal, before, model.parameters()))
+    with pytest.raises(ValueError, match="draws: 0"):
+        playground.named(model, SOURCE, 0, 5)
+
+
+def test_a_reader_has_the_head_of_its_question():
+    texts = playground.rewritten(SOURCE, 0.0, 40, 6, "texts")
+    restores, detects = (
+        playground.reader(playground.STUDENT, question, 6)
+        for question in ("restore", "detect")
+    )
+    assert restores.head(restores(texts.inputs)).shape == (40, 16, 25)
+    assert detects.head(detects(texts.inputs)).shape == (40, 16)
+    with pytest.raises(ValueError, match="question: 'copy' is not"):
+        playground.reader(playground.STUDENT, "copy", 6)
+
+
+def test_drawn_batches_are_rows_of_the_texts():
+    texts = playground.rewritten(SOURCE, 0.0, 40, 6, "texts")
+    batch = playground.drawn(texts, 8, 6)(3)
+    assert batch.inputs.shape == batch.changed.shape == (8, 16)
+    rows = {tuple(row) for row in texts.inputs.tolist()}
+    assert all(tuple(row) in rows for row in batch.inputs.tolist())
+    assert torch.equal(batch.inputs, playground.drawn(texts, 8, 6)(3).inputs)
+
+
+def test_the_area_is_one_where_changes_get_the_largest_scores():
+    class Oracle(torch.nn.Module):
+        head = torch.nn.Identity()
+
+        def forward(self, ids):
+            return (ids >= playground.WORDS - 1).float()
+
+    inputs = torch.tensor([[1, 2, 23], [23, 4, 5]])
+    texts = playground.Lesson(inputs, inputs, None, inputs == 23)
+    assert playground.area(Oracle(), texts) == 1
+    wrong = texts._replace(changed=inputs != 23)
+    assert playground.area(Oracle(), wrong) == 0
+
+
 @pytest.mark.parametrize("holes", [0, 17, 1.5])
 def test_a_number_of_holes_that_no_text_has_is_refused(holes):
     with pytest.raises((ValueError, TypeError), match=f"holes: {holes}"):
