@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -454,7 +455,7 @@ class TestBadInput:
 
 def finish(process: subprocess.Popen) -> str:
     """Wait for a command; what it said."""
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=600)
     return said
 
 
@@ -468,7 +469,7 @@ def start(small: Small, *options: str, **more) -> subprocess.Popen:
     )
 
 
-def wait_for(true, seconds: float = 40) -> None:
+def wait_for(true, seconds: float = 400) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not true():
@@ -481,7 +482,7 @@ class TestCommand:
 
     def test_two_workers_do_every_unit_once(self, small):
         small.change("long=0", "long=0.3")
-        process = start(small, "tide", "--workers", "2", "--budget", "60")
+        process = start(small, "tide", "--workers", "2", "--budget", "900")
         said = finish(process)
         assert process.returncode == 0, said
         assert sorted(small.begun()) == sorted(ALL)
@@ -512,17 +513,26 @@ class TestCommand:
         assert small.begun() == [*ALL[:3], *ALL[2:]]
         assert small.heights() == HEIGHTS
 
-    def test_a_unit_that_overruns_is_given_up_and_leaves_nothing(
-        self, small, monkeypatch
+    def test_a_worker_whose_time_is_over_is_ended_whatever_it_does(self):
+        code = (
+            "import time; from blogcore import worker; worker.GRACE = 0.2; "
+            "worker._give_up_after(time.time() + 0.2); time.sleep(500)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=400)
+        assert done.returncode == -signal.SIGALRM == full.GIVEN_UP
+
+    def test_the_unit_that_was_given_up_is_named_and_leaves_nothing(
+        self, small, capsys
     ):
-        small.change("long=0", "long=30")
-        small.change("level=[1, 2], seed=[0, 1, 2]", "level=[1], seed=[0]")
-        process = start(small, "tide", "--budget", "6")
-        said = finish(process)
-        assert process.returncode == 1
-        assert "given up 5 s after the end of the budget with tide moon" in said
-        assert "0 of 1 units done" in said
-        assert list(small.units.glob("tide*")) == [], "no row, no error"
+        work = small.work()
+        unit = work.units[0]
+        with small.folder.claim(unit) as mine:
+            assert mine
+            ended = SimpleNamespace(returncode=full.GIVEN_UP, pid=os.getpid())
+            full._tell_death(work, ended)
+        said = capsys.readouterr().err
+        assert f"given up 5 s after the end of the budget with {unit} in hand" in said
+        assert list(small.units.glob("tide*")) == []
 
     def test_neither_jupyter_nor_matplotlib_is_needed(self, small, tmp_path):
         for name in (
@@ -627,7 +637,7 @@ def test_torchrun_does_shared_units_together_and_the_others_one_each(small):
         env=os.environ | quiet,
         capture_output=True,
         encoding="utf-8",
-        timeout=100,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     begun = small.begun()
