@@ -30,8 +30,11 @@ from xdist.scheduler import LoadFileScheduling
 
 from blogcore import runner
 
-# A shell's background job ignores Ctrl-C, and so would all that it starts.
+# A shell's background job ignores what a keyboard sends, one under nohup a hang-up, and
+# so would all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for ignored in (signal.SIGQUIT, signal.SIGHUP):
+    signal.signal(ignored, signal.SIG_DFL)
 
 ROOT = Path(__file__).parents[1]
 TOC = """\
