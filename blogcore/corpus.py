@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from blogcore.checks import check_integer, check_number
-from blogcore.lexicon import tagging_model
 
 
 class Sequences(NamedTuple):
@@ -158,46 +157,6 @@ def peaked(states: int, shares: Sequence[float], floor: float = 1e-3) -> torch.T
         )
     own = torch.block_diag(*[(table / table.sum())[None]] * states)
     return _scaled(own + floor)
-
-
-@dataclass(frozen=True, eq=False)
-class PseudoChinese:
-    """Characters from a tagging model: the hidden states are parts of words.
-
-    A state is (B, M, E or S; part of speech): begin, middle, end, or single character.
-    """
-
-    language: HiddenMarkov
-    characters: tuple[str, ...]
-    states: tuple[tuple[str, str], ...]
-
-    def starts(self, sequences: Sequences) -> torch.Tensor:
-        """Where a word begins: (N, T), True at B and S."""
-        begins = torch.tensor([position in "BS" for position, _ in self.states])
-        return begins[sequences.states]
-
-    def words(self, sequences: Sequences) -> list[list[tuple[str, str]]]:
-        """Each sequence as (word, part of speech); the last word may be cut off."""
-        texts: list[list[tuple[str, str]]] = []
-        for ids, states in zip(*(part.tolist() for part in sequences), strict=True):
-            texts.append([])
-            for character, state in zip(ids, states, strict=True):
-                position, tag = self.states[state]
-                before = "" if position in "BS" else texts[-1].pop()[0]
-                texts[-1].append((before + self.characters[character], tag))
-        return texts
-
-
-def pseudo_chinese() -> PseudoChinese:
-    """The language of jieba.posseg's model, with its true word boundaries and tags.
-
-    Its emissions are renormalised: a character's simplified and traditional form get
-    equal shares. Raises RuntimeError if the installed jieba is not the expected one.
-    """
-    model = tagging_model()
-    tables = (model.start, model.transition, model.emission)
-    language = HiddenMarkov(*(_scaled(torch.from_numpy(table)) for table in tables))
-    return PseudoChinese(language, model.characters, model.states)
 
 
 def _evidence(language, ids, seen) -> torch.Tensor:

@@ -65,19 +65,6 @@ def face() -> torch.Tensor:
     return pictures.portrait()[..., *FACE]
 
 
-def by_person(faces: Examples, test: int) -> tuple[Examples, Examples]:
-    """Faces as (train, test): for testing the persons with the last ``test`` labels.
-
-    Raises ValueError unless both parts have somebody.
-    """
-    check_integer("test", test, 1)
-    persons = int(faces.labels.max()) + 1
-    if test >= persons:
-        raise ValueError(f"test: {test} leaves none of the {persons} persons to train")
-    held = faces.labels >= persons - test
-    return tuple(Examples(faces.inputs[k], faces.labels[k]) for k in (~held, held))
-
-
 def padded(images: Examples, size: int) -> Examples:
     """The images amid zeros on a size × size field; 28 becomes 32. Bottom right last.
 

@@ -1,16 +1,14 @@
-"""What jieba brings: words with counts and tags, an embedding, a tagger, a cutter.
+"""What jieba brings: words with counts and tags, an embedding, a cutter.
 
 They are read from the files of the installed package, whose sha256 is checked: nothing
 is downloaded, and jieba itself is imported by ``segment`` alone.
 """
 
 import hashlib
-import json
 import re
 import struct
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from math import prod
@@ -30,15 +28,6 @@ SHA256 = {
     ),
     "lac_small/model_baseline/word_emb": (
         "3b65cdc2d4ebd78f03bbfe8747162c1e63f5b1c821d08f0ec695248c40f8be38"
-    ),
-    "posseg/prob_start.py": (
-        "b43aaebcd8b21c2d7e9f67efaeb22c26835e47083356cba0c23ef6d9a37eb8f2"
-    ),
-    "posseg/prob_trans.py": (
-        "24328e8b81388f3b0eed6127f597cad8ef9f54cbd44efe1db486e0c2ddd0cbbc"
-    ),
-    "posseg/prob_emit.py": (
-        "dd82a34938b4059be6026ffed621c3f7121013ae587038269ee8419bdaaada81"
     ),
 }
 INITIAL_BOUND = 0.1
@@ -66,21 +55,6 @@ class CharacterVectors(NamedTuple):
 
     words: tuple[str, ...]
     vectors: torch.Tensor
-
-
-class TaggingModel(NamedTuple):
-    """A hidden Markov model whose states are (B, M, E or S; part of speech).
-
-    Shapes: start (S,), transition (S, S), emission (S, V). The emissions are as jieba
-    ships them: simplified and traditional form of a character share its probability
-    without being halved, so that rows sum to 1 … 2.
-    """
-
-    states: tuple[tuple[str, str], ...]
-    characters: tuple[str, ...]
-    start: np.ndarray
-    transition: np.ndarray
-    emission: np.ndarray
 
 
 def dictionary(least: int = 4) -> Dictionary:
@@ -141,23 +115,6 @@ def embedding() -> CharacterVectors:
     return CharacterVectors(words, torch.tensor(vectors))
 
 
-def tagging_model() -> TaggingModel:
-    """The model of jieba.posseg: the 163 of its 256 states that can occur.
-
-    Raises RuntimeError for another jieba.
-    """
-    start, transition, emission = map(_logarithms, ("start", "trans", "emit"))
-    states = sorted(state for state, row in emission.items() if row)
-    characters = tuple(sorted({c for row in emission.values() for c in row}))
-    return TaggingModel(
-        tuple(tuple(state.split(" ")) for state in states),
-        characters,
-        np.exp([start[state] for state in states]),
-        _dense(transition, states, states),
-        _dense(emission, states, characters),
-    )
-
-
 def segment(text: str, hmm: bool = True) -> list[str]:
     """Cut Chinese text into words, as ``jieba.cut`` does: joined they are the text.
 
@@ -215,26 +172,6 @@ def _cutter():
         cutter.FREQ, cutter.total = cutter.gen_pfdict(file)
     cutter.initialized = True
     return cutter
-
-
-def _logarithms(name: str) -> dict:
-    """A table of jieba.posseg, whose states become one word each: "B n".
-
-    Read as JSON, which takes a thirtieth of the time of a Python literal.
-    """
-    literal = _text(f"posseg/prob_{name}.py").split("P=", 1)[1]
-    words = re.sub(r"\('(\w)', '(\w+)'\)", r"'\1 \2'", literal)
-    return json.loads(words.replace("'", '"'))
-
-
-def _dense(table: dict, rows: Sequence[str], columns: Sequence[str]) -> np.ndarray:
-    """Probabilities from nested dicts of their logarithms; 0 for what is not there."""
-    place = {column: index for index, column in enumerate(columns)}
-    dense = np.zeros((len(rows), len(columns)))
-    for row, name in zip(dense, rows, strict=True):
-        logarithms = [*table[name].values()]
-        row[[place[column] for column in table[name]]] = np.exp(logarithms)
-    return dense
 
 
 def _folder() -> Path:

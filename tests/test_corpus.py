@@ -1,7 +1,6 @@
 """What is known exactly is exact: by enumeration, in log space, by construction."""
 
 import math
-import re
 from itertools import pairwise, product
 
 import pytest
@@ -9,9 +8,7 @@ import torch
 
 from blogcore.corpus import (
     HiddenMarkov,
-    Sequences,
     peaked,
-    pseudo_chinese,
     random_markov,
     ring_language,
 )
@@ -305,45 +302,3 @@ def test_a_ring_goes_round_and_its_tokens_are_peaked():
         for s in range(20)
     }
     assert len(drawn) > 1
-
-
-@pytest.fixture(scope="module")
-def chinese():
-    return pseudo_chinese()
-
-
-@pytest.fixture(scope="module")
-def sequences(chinese) -> Sequences:
-    return chinese.language.sample(300, 40, stream(0, "text"))
-
-
-def test_words_of_pseudo_chinese_have_the_shape_of_words(chinese, sequences):
-    starts = chinese.starts(sequences)
-    for row, words in enumerate(chinese.words(sequences)):
-        parts = [chinese.states[state] for state in sequences.states[row].tolist()]
-        positions = "".join(position for position, _ in parts)
-        assert re.fullmatch("(S|BM*E)*(BM*)?", positions)
-        text = "".join(chinese.characters[i] for i in sequences.ids[row].tolist())
-        assert "".join(word for word, _ in words) == text
-        first = [place for place, position in enumerate(positions) if position in "BS"]
-        assert starts[row].nonzero()[:, 0].tolist() == first
-        lengths = [len(word) for word, _ in words]
-        assert lengths == [b - a for a, b in zip(first, [*first[1:], 40], strict=True)]
-        for place, (_, tag) in zip(first, words, strict=True):
-            length = lengths[first.index(place)]
-            assert {tag} == {t for _, t in parts[place : place + length]}
-
-
-def test_pseudo_chinese_knows_its_own_probabilities(chinese, sequences):
-    language = chinese.language
-    assert (
-        language.emission.shape
-        == (163, 8870)
-        == (len(chinese.states), len(chinese.characters))
-    )
-    floor = language.surprise(sequences.ids).mean()
-    ahead = -language.log_likelihood(sequences.ids).mean() / 40
-    assert 6 < floor < ahead - 0.2 < 7
-    shared = language.emission[chinese.states.index(("B", "rz"))]
-    for character in "这這":
-        assert shared[chinese.characters.index(character)] == 0.5

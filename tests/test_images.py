@@ -9,7 +9,6 @@ from blogcore import images, pictures
 from blogcore.data import Examples
 from blogcore.images import (
     binary,
-    by_person,
     digits,
     padded,
     photographs,
@@ -111,14 +110,6 @@ def test_a_black_pixel_is_never_lit(monkeypatch):
     assert found.tolist() == [0, 1]
 
 
-def test_by_person_leaves_whole_persons_out():
-    faces = Examples(torch.arange(12).view(12, 1, 1, 1), torch.arange(4).repeat(3))
-    train, test = by_person(faces, 1)
-    assert test.labels.tolist() == [3] * 3
-    assert sorted(train.labels.unique().tolist()) == [0, 1, 2]
-    assert test.inputs.flatten().tolist() == [3, 7, 11]
-
-
 def test_wrong_calls_are_refused_by_name():
     batch = examples(2, 1, 8, 8)
     calls = [
@@ -128,12 +119,6 @@ def test_wrong_calls_are_refused_by_name():
         (ValueError, "size: 7", lambda: padded(batch, 7)),
         (ValueError, "factor: 3 does not divide 8 × 8", lambda: shrunk(batch, 3)),
         (ValueError, "factor: 0", lambda: shrunk(batch, 0)),
-        (
-            ValueError,
-            "test: 2 leaves none of the 2 persons",
-            lambda: by_person(batch, 2),
-        ),
-        (ValueError, "test: 0", lambda: by_person(batch, 0)),
         (ValueError, "levels: 1", lambda: binary(batch.inputs, 1, stream(0, "b"))),
         (
             ValueError,

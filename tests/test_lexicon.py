@@ -1,8 +1,6 @@
 """What jieba brings is read as it is, and what is not jieba 0.42.1 is refused."""
 
-import math
 import os
-import runpy
 import struct
 import subprocess
 import sys
@@ -20,7 +18,6 @@ from blogcore.lexicon import (
     embedding,
     segment,
     tagged_words,
-    tagging_model,
 )
 
 JIEBA = Path(jieba.__file__).parent
@@ -135,41 +132,6 @@ def test_neighbours_in_the_embedding_mean_something():
         assert {words[row] for row in similar} == {*kin}
 
 
-@pytest.fixture(scope="module")
-def model():
-    return tagging_model()
-
-
-def shipped(name: str) -> dict:
-    return runpy.run_path(str(JIEBA / "posseg" / f"prob_{name}.py"))["P"]
-
-
-def test_the_tagging_model_has_jiebas_numbers(model):
-    start, transition, emission = map(shipped, ("start", "trans", "emit"))
-    assert len(model.states) == len(set(model.states)) == 163
-    assert len(model.characters) == len(set(model.characters)) == 8870
-    place = {state: index for index, state in enumerate(model.states)}
-    column = {c: index for index, c in enumerate(model.characters)}
-    for state, row in place.items():
-        assert abs(model.start[row] - math.exp(start[state])) < 1e-15
-        for table, found, names in [
-            (transition, model.transition, place),
-            (emission, model.emission, column),
-        ]:
-            assert (found[row] > 0).sum() == len(table[state])
-            for name, logarithm in table[state].items():
-                assert abs(found[row, names[name]] - math.exp(logarithm)) < 1e-15
-
-
-def test_the_tagging_model_is_nearly_a_hidden_markov_model(model):
-    np.testing.assert_allclose(model.start.sum(), 1, rtol=1e-12)
-    np.testing.assert_allclose(model.transition.sum(1), 1, rtol=1e-12)
-    sums = model.emission.sum(1)
-    assert abs(sums.min() - 1) < 1e-12
-    assert abs(sums.max() - 2) < 1e-12
-    assert abs(sums[model.states.index(("B", "n"))] - 1.356) < 1e-3
-
-
 SENTENCES = [
     "我来到北京清华大学，他来到了网易杭研大厦。",
     "乌鸦坐飞机\n  小明硕士毕业于中国科学院计算所, 后在日本京都大学深造",
@@ -215,9 +177,6 @@ def test_segment_says_nothing_and_leaves_nothing_behind(tmp_path):
         ("dict.txt", lambda: segment("结巴")),
         ("lac_small/word.dic", embedding),
         ("lac_small/model_baseline/word_emb", embedding),
-        ("posseg/prob_start.py", tagging_model),
-        ("posseg/prob_trans.py", tagging_model),
-        ("posseg/prob_emit.py", tagging_model),
     ],
 )
 def test_another_file_than_that_of_this_version_is_refused(elsewhere, name, read):
