@@ -69,7 +69,7 @@ class Standing:
 def of_units(data: Path, page: str, summary: Mapping, across: str) -> str:
     """An experiment's table of means over the seeds that are there, and how it stands.
 
-    Where nothing is recorded the arms stand in it alone, with the command to fill it.
+    Where nothing is recorded the command to fill it comes first, the arms are folded.
     """
     standing = Standing(data, page, summary)
     factors = [name for name in standing.table[0] if name != "seed"]
@@ -91,7 +91,8 @@ def of_units(data: Path, page: str, summary: Mapping, across: str) -> str:
         return plain_table(columns, body, "") + told
     shown = factors or ["seed"]
     arms = dict.fromkeys(tuple(str(s[n]) for n in shown) for s in standing.table)
-    return plain_table(shown, list(arms), "") + told
+    folded = plain_table(shown, list(arms), "")
+    return f"{told}<details><summary>What would run</summary>{folded}</details>"
 
 
 def contrast(

@@ -101,6 +101,8 @@ def test_nothing_recorded_shows_the_arms_and_the_command(records):
         "Not run. Missing runs: 6, about 3 minutes on one H100 (planned): "
         "blogcore full tides --units DIR"
     )
+    text = recorded.of_units(records.data, "tides", records.moon.summary(), "metric")
+    assert BeautifulSoup(text, "html.parser").select("p ~ details table"), "folded"
 
 
 def test_an_experiment_of_seeds_alone_shows_its_seeds(records):
