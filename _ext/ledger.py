@@ -196,7 +196,9 @@ def state(post: dict) -> str:
     theirs = [c for c in split(post["records"])[0] if c["author"] != "ours"]
     found = Counter(claim["verdict"] for claim in theirs)
     badges = " ".join(
-        f"{found[verdict]} {badge(verdict)}" for verdict in SYMBOLS if found[verdict]
+        f'<span class="whole">{found[verdict]} {badge(verdict)}</span>'
+        for verdict in SYMBOLS
+        if found[verdict]
     )
     return (
         f'<span role="img" aria-label="difficulty {level} of 3">{dots}</span> '
