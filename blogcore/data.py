@@ -202,7 +202,7 @@ def noise_entropy(rate: float, classes: int = 2) -> float:
     _check_rate(rate)
     check_integer("classes", classes, 2)
     shares = [(1 - rate, 1 - rate), (rate, rate / (classes - 1))]
-    return -sum(share * log(likely) for share, likely in shares if share > 0)
+    return sum(-share * log(likely) for share, likely in shares if share > 0)
 
 
 def stack(members: Sequence[Examples]) -> Examples:

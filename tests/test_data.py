@@ -85,6 +85,10 @@ def test_noise_entropy_is_the_loss_of_who_knows_all_but_which(rate, classes):
     assert noise_entropy(rate, classes) == pytest.approx(loss, abs=1e-12)
 
 
+def test_no_noise_has_no_entropy_and_no_sign():
+    assert str(noise_entropy(0.0)) == "0.0"
+
+
 def test_noise_entropy_of_ten_classes_is_that_of_the_cifar_runs():
     assert round(noise_entropy(0.2, 10), 3) == 0.940
 
