@@ -29,7 +29,8 @@ class Batch(NamedTuple):
     """Integer images (N, channels, H, W), their noise, and the KL's weight β.
 
     ``noise`` is (seed, name): it names the ``runtime.stream`` that each z is drawn from
-    and is opened anew by each objective.
+    and is opened anew by each objective, on a GPU where the images are (whose draws are
+    its own).
     """
 
     images: torch.Tensor
@@ -148,4 +149,7 @@ def bits_per_dimension(
 def _draw(batch: Batch) -> Draw:
     if not (isinstance(batch.noise, tuple) and len(batch.noise) == 2):
         raise TypeError(f"noise: {batch.noise!r} is not (seed, name)")
-    return fresh(stream(*batch.noise))
+    # On a GPU the noise is drawn there: three million normals from the CPU take longer
+    # than the step itself.
+    where = batch.images.device
+    return fresh(stream(*batch.noise, where if where.type == "cuda" else "cpu"))

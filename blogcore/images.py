@@ -92,15 +92,22 @@ def shrunk(images: Examples, factor: int) -> Examples:
 def binary(
     images: torch.Tensor, levels: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """One draw of pixels 0 or 1 whose mean is v / (levels − 1): uint8."""
+    """One draw of pixels 0 or 1 whose mean is v / (levels − 1): uint8.
+
+    Drawn where the generator is. Raises TypeError for images that are no integers, and
+    ValueError for values outside 0 … levels − 1, looked for on the CPU only.
+    """
     check_integer("levels", levels, 2)
     if images.is_floating_point():
         raise TypeError(f"images: {images.dtype} is not an integer type")
-    # As Python's numbers: compared with a uint8 tensor, 256 would wrap round to 0.
-    least, most = map(int, images.aminmax()) if images.numel() else (0, 0)
-    if not 0 <= least <= most < levels:
-        raise ValueError(f"images: {least} … {most} are not all in 0 … {levels - 1}")
-    drawn = torch.rand(images.shape, generator=generator).to(images.device)
+    if images.is_cpu and images.numel():  # elsewhere a look would wait for the device
+        # As Python's numbers: compared with a uint8 tensor, 256 would wrap round to 0.
+        least, most = map(int, images.aminmax())
+        if not 0 <= least <= most < levels:
+            found = f"{least} … {most}"
+            raise ValueError(f"images: {found} are not all in 0 … {levels - 1}")
+    there = {"generator": generator, "device": generator.device}
+    drawn = torch.rand(images.shape, **there).to(images.device)
     return (drawn * (levels - 1) < images).to(torch.uint8)
 
 

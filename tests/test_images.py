@@ -105,7 +105,7 @@ def test_a_byte_may_have_all_its_256_values():
 
 
 def test_a_black_pixel_is_never_lit(monkeypatch):
-    monkeypatch.setattr(torch, "rand", lambda shape, generator: torch.zeros(shape))
+    monkeypatch.setattr(torch, "rand", lambda shape, **how: torch.zeros(shape))
     found = binary(torch.tensor([0, 1], dtype=torch.uint8), 17, stream(0, "binary"))
     assert found.tolist() == [0, 1]
 

@@ -1,0 +1,82 @@
+"""The machines of large runs never wait for the device inside a training step.
+
+On the meta device there are no values, so that whatever would wait for one raises. What
+is drawn there comes from torch's global stream: a meta device has no generators.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from blogcore import elbo, images, likelihoods, networks, objectives, training, vae
+from blogcore.blocks import EncoderConfig
+from blogcore.cloze import Cloze, token_prediction
+from blogcore.data import Examples
+from blogcore.encoder import tta
+from blogcore.hierarchies import NVAE_CELLS
+from blogcore.runtime import stream
+
+META = torch.device("meta")
+LAWS = [
+    likelihoods.Bernoulli(),
+    likelihoods.LogisticMixture(likelihoods.exact_bins(256), 5, 3),
+]
+Case = tuple[nn.Module, Callable[[int], object], objectives.Objective]
+
+
+def resnet() -> Case:
+    model = networks.resnet18(10, 4).to(memory_format=torch.channels_last)
+    inputs, labels = torch.zeros(6, 3, 32, 32), torch.zeros(6, dtype=torch.int64)
+    batch = Examples(inputs, labels).to(META)
+    asked = objectives.flood(objectives.classification, 0.5)  # no autocast on meta
+    return model, lambda step: batch, asked
+
+
+def text_autoencoder() -> Case:
+    config = EncoderConfig(25, 16, 2, 2, 32, 8, dropout=0.0, segments=0)
+    ids = torch.zeros(6, 8, dtype=torch.int64, device=META)
+    places = torch.arange(48, device=META)
+    batch = Cloze(ids, None, places, ids.flatten())
+    model = tta(config, stream(0, "init"), start=3)
+    return model, lambda step: batch, token_prediction
+
+
+def hierarchy(law: likelihoods.Likelihood) -> Case:
+    colours = {"outputs": law.outputs, "channels": law.channels, "groups": (1, 2, 0)}
+    shape = vae.Hierarchy(**colours, width=8, latent_channels=2, **NVAE_CELLS)
+    shown = torch.zeros(6, law.channels, shape.size, shape.size, dtype=torch.uint8)
+    whole = Examples(shown, torch.zeros(6)).to(META)
+    batches = elbo.noisy(lambda step: whole, 0, elbo.warm_up(2))
+    asked = elbo.negative_elbo(law, elbo.balanced(shape))
+    return vae.HierarchicalVAE(shape, stream(0, "init")), batches, asked
+
+
+CASES = [resnet, text_autoencoder, *(lambda law=law: hierarchy(law) for law in LAWS)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=["ResNet", "T-TA", "bits", "colours"])
+def test_a_training_step_never_waits_for_the_device(case):
+    model, batches, asked = case()
+    model = model.to(META)
+    optimizer = torch.optim.AdamW(model.parameters())
+    history = training.train(model, batches, asked, optimizer, 3)
+    assert history["loss"].shape == (3,)
+
+
+def test_a_wait_is_found():
+    def looks(model, batch):
+        loss, parts = objectives.classification(model, batch)
+        return loss / loss.item(), parts
+
+    model, batches, _ = resnet()
+    model = model.to(META)
+    optimizer = torch.optim.AdamW(model.parameters())
+    with pytest.raises(RuntimeError, match="meta"):
+        training.train(model, batches, looks, optimizer, 1)
+
+
+def test_pixels_are_drawn_without_a_look_at_their_values_on_a_device():
+    shown = torch.zeros(2, 1, 4, 4, dtype=torch.uint8, device=META)
+    assert images.binary(shown, 256, stream(0, "pixels")).device == META
