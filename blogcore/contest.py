@@ -13,9 +13,9 @@ from torch import nn
 from blogcore import pseudolikelihood as pseudo
 from blogcore.blocks import Deepened, EncoderConfig, FeedForward, Stack
 from blogcore.checks import check_integer
-from blogcore.cloze import Cloze, every_token, mask_tokens, token_prediction
+from blogcore.cloze import Cloze, every_token, hide_tokens, token_prediction
 from blogcore.corpus import HiddenMarkov, random_markov
-from blogcore.encoder import TextAutoencoder, bert, initialise, tta
+from blogcore.encoder import Bert, TextAutoencoder, bert, initialise, tta
 from blogcore.evidence import Estimate, interval
 from blogcore.optim import warm_up
 from blogcore.runtime import stream
@@ -52,7 +52,7 @@ def autoencoder(share: float = 1.0) -> Arm:
 
 
 def masked(share: float) -> Arm:
-    """BERT, asked about a share of the tokens that ``mask_tokens`` hides."""
+    """BERT, asked about a share of the tokens that ``hide_tokens`` hides."""
     return Arm(partial(bert, CONFIG), share, True)
 
 
@@ -109,7 +109,9 @@ def questions(ids: torch.Tensor, arm: Arm, dice: torch.Generator) -> Cloze:
     """What an arm is asked about a batch of texts (B, T)."""
     if arm.share == 1.0 and not arm.hidden:
         return every_token(ids)
-    asked = mask_tokens(ids, arm.share, MASK, WORDS + 1, dice)
+    count = max(1, round(arm.share * ids.shape[1]))
+    words, special = torch.arange(WORDS), torch.tensor([MASK])
+    asked = hide_tokens(ids, count, MASK, words, special, dice)
     return asked if arm.hidden else asked._replace(inputs=ids)
 
 
@@ -151,7 +153,15 @@ def deepened(
     config: EncoderConfig, generator: torch.Generator, start: int | None = None
 ) -> TextAutoencoder:
     """T-TA whose memory passes through a net of its own in every layer."""
-    model = tta(config, generator, start)
+    return _with_nets(tta(config, generator, start), config, generator)
+
+
+def deepened_bert(config: EncoderConfig, generator: torch.Generator) -> Bert:
+    """BERT with such a net on what its layers read, to compare with."""
+    return _with_nets(bert(config, generator), config, generator)
+
+
+def _with_nets(model, config, generator):
     nets = [Deepened(block, FeedForward(config)) for block in model.blocks]
     model.blocks = initialise(Stack(nets), generator)
     return model

@@ -109,6 +109,15 @@ def test_a_deepened_memory_opens_no_leak():
     assert (change[5:] > 0).all()
 
 
+def test_a_deepened_bert_has_the_nets_of_a_deepened_tta():
+    pair = (contest.deepened, contest.deepened_bert)
+    sizes = [
+        sum(p.numel() for p in make(contest.CONFIG, stream(0, "x")).parameters())
+        for make in pair
+    ]
+    assert sizes[0] == sizes[1]
+
+
 def test_a_relative_change_averages_logarithms():
     found = contest.relative([math.log(2), math.log(8)], [0, 1], "a")
     assert found.mean == pytest.approx(300)
