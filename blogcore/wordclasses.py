@@ -131,10 +131,19 @@ class Task:
         self.many, test = split(known_words().examples, sizes, source)
         self.test = Examples(vectors(test.inputs), test.labels)
 
-    def batches(self, count: int | None = None) -> Batches:
-        """Batches of 128 from the first ``count`` of the many words; None: the few."""
+    def batches(
+        self, count: int | None = None, through: nn.Module | None = None
+    ) -> Batches:
+        """Batches of 128 from the first ``count`` of the many words; None: the few.
+
+        With ``through`` they hold what that module makes of the words, computed once.
+        """
         count = self.few if count is None else count
         part = Examples(*(tensor[:count] for tensor in self.many))
+        if through is not None:
+            with torch.no_grad():
+                part = part._replace(inputs=through(vectors(part.inputs)))
+            return shuffled(part, BATCH, self.seed)
         drawn = shuffled(part, BATCH, self.seed)
 
         def batch(step: int) -> Examples:
@@ -149,3 +158,17 @@ class Task:
         model = network(6, stream(self.seed, "init"))
         batches = self.batches(len(self.many.labels))
         return fit(model, batches, classification, RATE, STEPS)
+
+
+def reading(
+    ship: nn.Sequential, task: Task, count: int | None = None
+) -> tuple[nn.Sequential, Batches]:
+    """What of a ship has to run at each step, and its batches; None: of the few words.
+
+    Those a frozen input layer reads once for all steps. One that trains, or has more
+    words to read, stays in the ship.
+    """
+    first = ship[0]
+    if count is not None or any(weight.requires_grad for weight in first.parameters()):
+        return ship, task.batches(count)
+    return ship[1:], task.batches(through=first)

@@ -16,6 +16,7 @@ from blogcore.checkpoint import Checkpoint, load_tree, save_tree
 from blogcore.data import Examples
 from blogcore.encoder import initialise
 from blogcore.objectives import classification
+from blogcore.pretrained import load_bert
 from blogcore.runtime import stream
 
 CONFIG = EncoderConfig(vocabulary=5, width=8, heads=2, inner=16, dropout=0.0)
@@ -200,6 +201,28 @@ class TestOneOfTwo:
                 for layer in [new[i]] if replaced else old[2 * i : 2 * i + 2]:
                     expected = layer(expected)
             assert torch.equal(hybrid(x), expected)
+
+    def test_a_checkpoint_of_transformers_is_compressed(self, tmp_path):
+        """All old is the model in the folder, all new the one of its first layers."""
+        sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16}
+        config = BertConfig(vocab_size=20, num_hidden_layers=4, **sizes)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            whole = BertModel(config).eval()
+        whole.save_pretrained(tmp_path)
+        cut = copy.deepcopy(whole)
+        cut.encoder.layer = cut.encoder.layer[:2]
+        afloat = load_bert(tmp_path, without=["pooler."])
+        blocks = afloat.blocks
+        like = torch.zeros(1, 5, 8)
+        afloat.blocks = Stack(theseus.compress(blocks, blocks[:2], like)).eval()
+        ids = torch.randint(1, 20, (3, 5), generator=stream(0, "ids"))
+        ends = ((0.0, 0.0), whole), ((1.0, 1.0), cut)
+        for plan, theirs in ends:
+            with torch.no_grad():
+                expected = theirs(ids).last_hidden_state
+                found = theseus.hybrid(afloat, plan)(ids)
+            torch.testing.assert_close(found, expected)
 
 
 class TestTraining:

@@ -64,6 +64,29 @@ def test_fit_learns_and_moves_what_wants_a_gradient_only():
     assert all(torch.equal(ship[0].state_dict()[k], v) for k, v in frozen.items())
 
 
+def test_a_frozen_input_layer_reads_the_few_words_once():
+    task = wordclasses.Task(0, many=2_000, few=500)
+    old, x = wordclasses.network(6, stream(0, "init")), task.test.inputs[:64]
+    whole, tail = wordclasses.ship(old), wordclasses.ship(old)
+    wordclasses.fit(whole, task.batches(), classification, 3e-3, 20)
+    model, batches = wordclasses.reading(tail, task)
+    assert len(model) == 2
+    assert batches(0).inputs.shape == (128, 48)
+    wordclasses.fit(model, batches, classification, 3e-3, 20)
+    assert torch.allclose(tail(x), whole(x), atol=1e-5)
+    assert not torch.allclose(tail(x), wordclasses.ship(old)(x), atol=1e-2)
+
+
+def test_an_input_layer_that_trains_or_has_more_to_read_stays():
+    task = wordclasses.Task(0, many=2_000, few=500)
+    ship = wordclasses.ship(wordclasses.network(6, stream(0, "init")))
+    model, batches = wordclasses.reading(ship, task, 2_000)
+    assert model is ship
+    assert batches(0).inputs.shape == (128, 512)
+    ship[0].requires_grad_(True)
+    assert wordclasses.reading(ship, task)[0] is ship
+
+
 def test_damping_multiplies_the_rate():
     task = wordclasses.Task(0, many=2_000, few=500)
     old = wordclasses.network(6, stream(0, "init"))
