@@ -159,7 +159,15 @@ def corrupt(
             f"log_q: shape {tuple(log_q.shape)} is not ({asked}, V), a row a question"
         )
     odds = (log_q.detach().to(generator.device) / temperature).softmax(-1)
-    drawn = odds.multinomial(1, generator=generator)[:, 0].to(cloze.targets)
+    return write(cloze, odds.multinomial(1, generator=generator)[:, 0])
+
+
+def write(cloze: Cloze, drawn: torch.Tensor) -> Corrupted:
+    """The texts with a token (N,) in each place that is asked about, and both labels.
+
+    ``changed`` is 1[drawn ≠ original]: a lucky guess counts as original.
+    """
+    drawn = drawn.to(cloze.targets)
     places, flat = cloze.positions, cloze.inputs.flatten()
     resampled = torch.zeros_like(flat, dtype=torch.bool)
     resampled[places] = True
