@@ -10,6 +10,7 @@ import html
 import json
 import tomllib
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -73,6 +74,9 @@ class Ledger(Gathering):
             ["Claim", "Whose", "Verdict", "Effect"],
             [self.row(claim, stated.get(claim["id"])) for claim in claims],
         )
+        open_claims = waiting(stated.values(), post["records"])
+        if open_claims:
+            section += self.waiting(post["slug"], open_claims)
         if checks:
             section += self.checks(checks)
         return section
@@ -94,6 +98,20 @@ class Ledger(Gathering):
             [nodes.raw("", measured, format="html")],
             classes=[f"whose-{whose}", f"is-{claim['verdict'].replace(' ', '-')}"],
         )
+
+    def waiting(self, slug: str, claims: list[Claim]) -> nodes.paragraph:
+        """The claims that no run has judged, which count nowhere either."""
+        parts = [nodes.Text("Not run yet, since they await large runs: ")]
+        for place, claim in enumerate(claims):
+            page = f"chapters/{slug}{AUDIT if claim.page == 'audit' else ''}"
+            builder = self.env.app.builder
+            uri = builder.get_relative_uri(self.env.docname, page)
+            named = {"id": claim.id, "page": uri, "slug": claim.id.lower()}
+            parts += [nodes.Text("; ")] if place else []
+            parts += [address(named), nodes.Text(" ")]
+            parts += self.inline(claim.statement.rstrip("."))
+            parts += [nodes.Text(f" ({claim.author})")]
+        return nodes.paragraph("", "", *parts, nodes.Text("."), classes=["not-run"])
 
     def checks(self, checks: list[dict]) -> nodes.paragraph:
         """The checks, which count nowhere, each with how exactly it holds."""
@@ -211,6 +229,12 @@ def in_order(record: dict) -> tuple[bool, int, str]:
     name = record["id"]
     number = int("".join(filter(str.isdigit, name)) or 0)
     return record["author"] == "ours", number, name
+
+
+def waiting(stated: Iterable[Claim], records: list[dict]) -> list[Claim]:
+    """The claims that the runs of these records did not judge."""
+    known = {record["id"] for record in records}
+    return [c for c in stated if c.kind == "claim" and c.id not in known]
 
 
 def split(records: list[dict]) -> tuple[list[dict], list[dict]]:

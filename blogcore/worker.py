@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf, isfinite
@@ -49,24 +49,34 @@ class Work:
         return self.deadline - time.time()
 
     def estimates(self) -> dict[str, float]:
-        """Seconds by unit: the longest run of its experiment here, else as planned."""
+        """Seconds by unit: the longest run of its arm here, else of its experiment.
+
+        What has never run on such a device takes what was planned.
+        """
         longest: dict[tuple, float] = {}
         for row in [*self._earlier, *self.folder.rows()]:
-            key = row["page"], row["experiment"]
             if row["device"] == self.device_name:
-                longest[key] = max(longest.get(key, 0), row["seconds"])
-        planned = {u.name: u.experiment.seconds for u in self.units}
-        keys = {u.name: (u.page, u.experiment.name) for u in self.units}
-        return {name: longest.get(keys[name], planned[name]) for name in planned}
+                whole = row["page"], row["experiment"]
+                for key in (whole, (*whole, _arm(row["settings"]))):
+                    longest[key] = max(longest.get(key, 0), row["seconds"])
+        return {unit.name: _estimate(unit, longest) for unit in self.units}
 
     def fitting(self, processes: int) -> list[Unit]:
-        """The open units that fit into what is left, longest first, seed by seed."""
+        """The open units that fit into what is left, seed by seed.
+
+        The experiment with the longest comes first. By their own estimates the arms of
+        one would come one after the other, and the last would have no seeds at the end.
+        """
         seconds = self.estimates()
         mine = [u for u in self.units if u.experiment.processes == processes]
         found = [
             u for u in self.folder.open(mine) if MARGIN * seconds[u.name] <= self.left
         ]
-        return sorted(found, key=lambda unit: -seconds[unit.name])
+        longest: dict[tuple, float] = {}
+        for unit in self.units:
+            key = unit.page, unit.experiment.name
+            longest[key] = max(longest.get(key, 0), seconds[unit.name])
+        return sorted(found, key=lambda u: -longest[u.page, u.experiment.name])
 
     def settle(self) -> dict[tuple[str, str], str]:
         """Prepare the data of all units that are open; their hashes by experiment.
@@ -97,6 +107,16 @@ class Work:
                     f"{row['page']} {row['experiment']}: rows are here from other "
                     f"data ({row['data']}, now {expected}); use another folder of units"
                 )
+
+
+def _arm(settings: Mapping[str, object]) -> str:
+    return digest({name: v for name, v in settings.items() if name != "seed"})
+
+
+def _estimate(unit: Unit, longest: Mapping[tuple, float]) -> float:
+    whole = unit.page, unit.experiment.name
+    planned = longest.get(whole, unit.experiment.seconds)
+    return longest.get((*whole, _arm(unit.settings)), planned)
 
 
 def page_units(work: Work, page: Page) -> list[Unit]:

@@ -160,6 +160,18 @@ def test_ledger_lists_every_claim_of_others_first_and_checks_apart(soups, execut
         assert whose == sorted(whose, key=lambda author: author == "ours")
 
 
+def test_ledger_names_the_claims_that_await_a_large_run(soups, executed):
+    judged = {record["link"] for record in executed}
+    links = [link["href"] for link in soups["ledger"].select("p.not-run a")]
+    boxes = [
+        f"chapters/{name}.html#{box['id']}"
+        for name in CHAPTERS
+        for box in soups[f"chapters/{name}"].select(".verdict-not-run")
+    ]
+    assert sorted(links) == sorted(boxes)
+    assert not judged & {*links}
+
+
 def test_ledger_has_a_section_for_each_finished_post(soups):
     titles = [h.get_text().strip("#") for h in soups["ledger"].article.select("h2")]
     posts = [name for name in CHAPTERS if not name.endswith("_audit")]

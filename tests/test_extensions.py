@@ -9,6 +9,7 @@ import accessible
 import described
 import formulas
 import frames
+import ledger
 import numbering
 import pytest
 import sections
@@ -17,6 +18,8 @@ import spans
 import wide
 from docutils import nodes
 from sphinx.errors import ExtensionError
+
+from blogcore.claims import load_claims
 
 
 def test_a_formula_becomes_html_with_mathml_and_no_script():
@@ -212,3 +215,12 @@ def test_no_line_ends_before_a_per_cent_sign():
     words = nodes.paragraph("", "", share, nodes.Text(" % of 20 %; 5%, "), code)
     signs.correct(None, nodes.document(None, None, "", words), "page")
     assert words.astext() == "10\N{NO-BREAK SPACE}% of 20\N{NO-BREAK SPACE}%; 5%, 5 % 3"
+
+
+def test_the_ledger_knows_which_claims_no_run_has_judged():
+    stated = load_claims("flooding")
+    checks = [claim for claim in stated if claim.kind == "check"]
+    judged = [{"id": claim.id} for claim in stated if claim.id != "C13"]
+    assert checks
+    assert [claim.id for claim in ledger.waiting(stated, judged)] == ["C13"]
+    assert ledger.waiting(checks, []) == []

@@ -295,6 +295,18 @@ class TestOneWorker:
         work = small.work()
         assert 0.4 <= work.estimates()[work.fitting(1)[0].name] < 0.7
 
+    def test_an_arm_that_has_run_here_is_its_own_estimate(self, small, monkeypatch):
+        small.go()
+        work, rows = small.work(), small.work().folder.rows()
+        slow = rows[0]["settings"]
+        taken = [r | {"seconds": 9.0 if r["settings"] == slow else 1.0} for r in rows]
+        monkeypatch.setattr(Folder, "rows", lambda self: taken)
+        arm = {n: v for n, v in slow.items() if n != "seed"}
+        for unit in work.units:
+            same = arm.items() <= unit.settings.items()
+            assert work.estimates()[unit.name] == (9.0 if same else 1.0)
+        assert len({*work.estimates().values()}) == 2
+
     @pytest.mark.parametrize(
         ("gives", "message"),
         [
