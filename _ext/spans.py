@@ -1,8 +1,12 @@
-"""Sphinx extension: Chinese says that it is Chinese; T-TA is never broken in two."""
+"""Sphinx extension: Chinese says that it is Chinese; some things are never broken.
+
+These are T-TA, and a short formula and the full stop or the “-th” behind it.
+"""
 
 import re
 from collections.abc import Iterator
 
+import formulas
 from docutils import nodes
 from sphinx.application import Sphinx
 
@@ -12,6 +16,7 @@ CHINESE = re.compile(
     rf"[《（「]*{HAN}(?:[·，。、；：？！《》（）「」—…]*{HAN})*[，。、；：？！》）」]*"
 )
 RUN = re.compile(rf"({CHINESE.pattern}|\bT-TA\b)")
+BEHIND = re.compile(r"[^\s\w(\[«“—–]+(?:\w{1,2}(?!\w))?")
 # In HTML: a whole element in which no span may stand, or which has its language; a tag.
 PIECE = re.compile(r"(<(script|style|svg|select)\b.*?</\2>|<[^>]*>)", re.DOTALL)
 KEPT = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
@@ -21,6 +26,8 @@ def mark(app: Sphinx, tree: nodes.document, docname: str) -> None:
     """Wrap each run in a span, in the text and in what cells displayed."""
     if app.builder.format != "html":
         return
+    for formula in list(tree.findall(nodes.math)):
+        keep_together(formula)
     for text in list(tree.findall(nodes.Text)):
         # What other extensions put into raw HTML has no parent.
         if text.parent and RUN.search(text) and not inside(text, KEPT):
@@ -28,6 +35,21 @@ def mark(app: Sphinx, tree: nodes.document, docname: str) -> None:
     for raw in tree.findall(nodes.raw):
         if raw["format"] == "html":
             raw.children = [nodes.Text(marked_html(raw.astext()))]
+
+
+def keep_together(formula: nodes.math) -> None:
+    """Put a formula and the marks behind it into one span, if it has one part only.
+
+    Browsers break a line between the two; a formula of several parts has to break too.
+    """
+    behind = formula.next_node(descend=False, siblings=True)
+    marks = BEHIND.match(behind) if isinstance(behind, nodes.Text) else None
+    if marks and formulas.typeset(formula.astext()).count('class="katex-base"') == 1:
+        # By place: a text equals every other text that says the same.
+        parent, place = formula.parent, formula.parent.index(formula)
+        whole = nodes.inline("", "", classes=["whole"])
+        parent[place : place + 2] = [whole, nodes.Text(behind[marks.end() :])]
+        whole += [formula, nodes.Text(marks[0])]
 
 
 def inside(node: nodes.Node, kinds: tuple) -> bool:

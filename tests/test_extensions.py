@@ -209,6 +209,58 @@ def test_numbers_of_a_run_carry_a_minus_sign():
     assert all(text.parent for text in tree.findall(nodes.Text))
 
 
+def test_zero_has_no_sign_in_the_text_and_in_alternative_texts():
+    said = ("-0.00 nat", "-0", "−0.0", "-0.04", "1e-0")
+    pasted = [
+        nodes.inline("", "", nodes.Text(s), classes=["pasted-text"]) for s in said
+    ]
+    html = '<img src="a-0" alt="At -0.00, -0.05 and −0."><p>-0.0</p>'
+    raw = nodes.raw("", html, format="html")
+    tree = nodes.document(None, None, "", nodes.paragraph("", "", *pasted), raw)
+    signs.correct(None, tree, "page")
+    found = [node.astext() for node in tree.findall(nodes.inline)]
+    assert found == ["0.00 nat", "0", "0.0", "−0.04", "1e-0"]
+    assert raw.astext() == '<img src="a-0" alt="At 0.00, -0.05 and 0."><p>-0.0</p>'
+
+
+def test_no_line_of_the_reading_time_starts_with_a_dot():
+    words = nodes.paragraph("", "", nodes.Text("35 minutes · difficulty ●●○"))
+    signs.correct(None, nodes.document(None, None, "", words), "page")
+    assert words.astext() == "35 minutes\xa0· difficulty\xa0●●○"
+
+
+@pytest.mark.parametrize(
+    ("formula", "behind", "kept"),
+    [
+        ("b", ". Then", "."),
+        ("i", "-th token", "-th"),
+        ("n", "-dimensional", "-"),
+        ("N", "", ""),
+        ("b", " and", ""),
+        ("a = b", ". Then", ""),
+    ],
+)
+def test_a_short_formula_and_the_mark_behind_it_stay_together(formula, behind, kept):
+    words = nodes.paragraph("", "", nodes.math("", formula), nodes.Text(behind))
+    whole = f"{formula}{behind}"
+    tree = nodes.document(None, None, "", words)
+    spans.mark(SimpleNamespace(builder=SimpleNamespace(format="html")), tree, "page")
+    found = [n.astext() for n in tree.findall(nodes.inline) if "whole" in n["classes"]]
+    assert "".join(found) == (formula + kept if kept else "")
+    assert "".join(t.astext() for t in words.children) == whole
+    assert len([*tree.findall(nodes.math)]) == 1
+
+
+def test_the_mark_behind_another_formula_stays_where_it_is():
+    kinds = [nodes.math("", f) for f in ("a = b", "c", "d")]
+    texts = [nodes.Text(", "), nodes.Text(", "), nodes.Text(".")]
+    parts = [part for pair in zip(kinds, texts, strict=True) for part in pair]
+    words = nodes.paragraph("", "", *parts)
+    for formula in kinds:
+        spans.keep_together(formula)
+    assert [part.astext() for part in words] == ["a = b", ", ", "c,", " ", "d.", ""]
+
+
 def test_no_line_ends_before_a_per_cent_sign():
     code = nodes.literal("", "", nodes.Text("5 % 3"))
     share = nodes.strong("", "", nodes.Text("10"))
