@@ -77,7 +77,7 @@ HAN = re.compile(r"[\u4e00-\u9fff]{2,}")
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # playwright's event loop must not outlive this file
 def browser():
     """A headless Chromium; without one the tests are skipped, in CI they fail."""
     path = pdf.chromium()
