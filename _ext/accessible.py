@@ -13,6 +13,8 @@ MENDED = {
     r'(<button class="btn search-button-field[^>]*?) aria-label="Search"': r"\1",
     r'(<i class="theme-switch[^>]*?) title="[^"]*"': r"\1",
     r'<th class="head">\s*(<p>\s*</p>)?\s*</th>': "<td></td>",
+    # Without a script there is no other mode, and “auto” has no colours.
+    r'(<html[^>]*) data-theme="auto"': r'\1 data-theme="light"',
     r'(<div class="sidebar-primary-item")(>\s*<a class="navbar-brand)': (
         r'\1 role="navigation" aria-label="This book"\2'
     ),

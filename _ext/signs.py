@@ -9,8 +9,9 @@ HYPHEN = re.compile(r"^-(?=\d)")
 # The entropy of a certain label is computed as -0.0; nobody should read or hear it.
 ZERO = re.compile(r"(?<![\w.])[-−](?=0(?:\.0+)?(?!\.?\d))")
 ALT = re.compile(r'(?<= alt=")[^"]*')
-# A per cent sign, a dot between two parts and the circles of difficulty start no line.
-SPACE = re.compile(r" (?=[%·●])")
+# A per cent sign, a dot between two parts, the circles of difficulty and a sign between
+# two numbers start no line.
+SPACE = re.compile(r" (?=[%·●<>=≤≥≈])")
 CODE = nodes.literal | nodes.literal_block | nodes.math | nodes.raw
 
 

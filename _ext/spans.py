@@ -19,6 +19,7 @@ RUN = re.compile(rf"({CHINESE.pattern}|\bT-TA\b)")
 BEHIND = re.compile(r"[^\s\w(\[«“—–]+(?:\w{1,2}(?!\w))?")
 # In HTML: a whole element in which no span may stand, or which has its language; a tag.
 PIECE = re.compile(r"(<(script|style|svg|select)\b.*?</\2>|<[^>]*>)", re.DOTALL)
+SHORT = 14  # characters of TeX
 KEPT = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
 
 
@@ -38,18 +39,24 @@ def mark(app: Sphinx, tree: nodes.document, docname: str) -> None:
 
 
 def keep_together(formula: nodes.math) -> None:
-    """Put a formula and the marks behind it into one span, if it has one part only.
+    """Put a formula and the marks behind it into one span, if it is short.
 
-    Browsers break a line between the two; a formula of several parts has to break too.
+    Browsers break a line between the two; a long formula has to break as well.
     """
     behind = formula.next_node(descend=False, siblings=True)
     marks = BEHIND.match(behind) if isinstance(behind, nodes.Text) else None
-    if marks and formulas.typeset(formula.astext()).count('class="katex-base"') == 1:
+    if marks and short(formula.astext()):
         # By place: a text equals every other text that says the same.
         parent, place = formula.parent, formula.parent.index(formula)
         whole = nodes.inline("", "", classes=["whole"])
         parent[place : place + 2] = [whole, nodes.Text(behind[marks.end() :])]
         whole += [formula, nodes.Text(marks[0])]
+
+
+def short(tex: str) -> bool:
+    """Whether a formula is of one part, or of a few signs: λ = 0.01."""
+    parts = formulas.typeset(tex).count('class="katex-base"')
+    return parts == 1 or len(tex) <= SHORT
 
 
 def inside(node: nodes.Node, kinds: tuple) -> bool:

@@ -457,6 +457,19 @@ def test_formulas_need_no_script(visit):
     assert "KaTeX" in page.locator(".katex").first.evaluate(family)
 
 
+def test_links_have_their_colour_without_a_script(visit):
+    colours = [
+        visit("index", java_script_enabled=scripts)
+        .locator(".bd-article p a")
+        .first.evaluate(
+            "e => [e, e.parentElement].map((x) => getComputedStyle(x).color)"
+        )
+        for scripts in (True, False)
+    ]
+    assert colours[0] == colours[1]
+    assert len({*colours[1]}) == 2
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_equations_and_their_numbers_do_not_lie_on_each_other(visit, scheme):
     for viewport in (DESKTOP, PHONE):
@@ -604,7 +617,11 @@ def test_print_shows_solutions_and_figures_but_no_controls(visit):
         "all => all.map((image) => image.getBoundingClientRect().height)"
     )
     assert heights
-    assert max(heights) < 700  # pixels; half a page is 530
+    assert max(heights) < 310  # pixels; a page is 1,060
+    # Rows stay whole, tables do not: a long one would leave its page half empty.
+    kept = "all => all.map((e) => getComputedStyle(e).breakInside)"
+    assert {*page.locator(".bd-article table").evaluate_all(kept)} == {"auto"}
+    assert {*page.locator(".bd-article tr").evaluate_all(kept)} == {"avoid"}
 
 
 def streams(content: bytes) -> bytes:

@@ -237,7 +237,8 @@ def test_no_line_of_the_reading_time_starts_with_a_dot():
         ("n", "-dimensional", "-"),
         ("N", "", ""),
         ("b", " and", ""),
-        ("a = b", ". Then", ""),
+        (r"\lambda=0.01", ") 26", ")"),
+        (r"\theta_1=\theta_0-\varepsilon g", ". Then", ""),
     ],
 )
 def test_a_short_formula_and_the_mark_behind_it_stay_together(formula, behind, kept):
@@ -252,20 +253,24 @@ def test_a_short_formula_and_the_mark_behind_it_stay_together(formula, behind, k
 
 
 def test_the_mark_behind_another_formula_stays_where_it_is():
-    kinds = [nodes.math("", f) for f in ("a = b", "c", "d")]
+    long = r"\theta_1=\theta_0-\varepsilon g"
+    kinds = [nodes.math("", f) for f in (long, "c", "d")]
     texts = [nodes.Text(", "), nodes.Text(", "), nodes.Text(".")]
     parts = [part for pair in zip(kinds, texts, strict=True) for part in pair]
     words = nodes.paragraph("", "", *parts)
     for formula in kinds:
         spans.keep_together(formula)
-    assert [part.astext() for part in words] == ["a = b", ", ", "c,", " ", "d.", ""]
+    assert [part.astext() for part in words] == [long, ", ", "c,", " ", "d.", ""]
 
 
 def test_no_line_ends_before_a_per_cent_sign():
     code = nodes.literal("", "", nodes.Text("5 % 3"))
     share = nodes.strong("", "", nodes.Text("10"))
     words = nodes.paragraph("", "", share, nodes.Text(" % of 20 %; 5%, "), code)
+    words += nodes.Text("; is n > 8 log N")
     signs.correct(None, nodes.document(None, None, "", words), "page")
+    assert words.astext().endswith("; is n\N{NO-BREAK SPACE}> 8 log N")
+    words.pop()
     assert words.astext() == "10\N{NO-BREAK SPACE}% of 20\N{NO-BREAK SPACE}%; 5%, 5 % 3"
 
 
