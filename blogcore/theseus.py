@@ -144,14 +144,24 @@ def plans(count: int) -> list[Shares]:
     return list(product((0.0, 1.0), repeat=count))
 
 
+def chance(plan: Sequence[float], rate: float) -> float:
+    """Probability of a plan under coins of this rate p: Π_l p^r_l (1 − p)^(1 − r_l).
+
+    Raises ValueError for shares other than 0 and 1, or a rate outside 0 … 1.
+    """
+    check_number("rate", rate, 0, 1)
+    _check_plan(plan)
+    new = int(sum(plan))
+    return rate**new * (1 - rate) ** (len(plan) - new)
+
+
 def hybrid(model: nn.Module, plan: Sequence[float]) -> nn.Module:
     """The network of one plan: a copy in plain modules, all of which train.
 
     Raises ValueError for shares other than 0 and 1, or of another number.
     """
     with sailing(model, plan):
-        if not set(plan) <= {0, 1}:
-            raise ValueError(f"plan: {tuple(plan)} has shares other than 0 and 1")
+        _check_plan(plan)
         return _plain(copy.deepcopy(model)).requires_grad_(True)
 
 
@@ -285,6 +295,11 @@ def _same_shape(place: int, pair: Replaceable, x: torch.Tensor) -> torch.Tensor:
             f"{tuple(expected.shape)}"
         )
     return expected
+
+
+def _check_plan(plan: Sequence[float]) -> None:
+    if not set(plan) <= {0, 1}:
+        raise ValueError(f"plan: {tuple(plan)} has shares other than 0 and 1")
 
 
 def _rate(schedule: Schedule, step: int) -> float:

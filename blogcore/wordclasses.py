@@ -6,6 +6,7 @@ only a few of them.
 """
 
 import copy
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 
 import torch
@@ -17,7 +18,15 @@ from blogcore.data import Batches, Examples, shuffled, split
 from blogcore.objectives import Objective, classification
 from blogcore.runtime import stream
 from blogcore.tasks import SpelledWords, parts_of_speech
-from blogcore.theseus import Frozen, Replaceable, Schedule, compress, constant
+from blogcore.theseus import (
+    Frozen,
+    Replaceable,
+    Schedule,
+    Shares,
+    compress,
+    constant,
+    sailing,
+)
 from blogcore.training import evaluate, train
 
 LONGEST, WIDTH, CLASSES = 4, 48, 12
@@ -117,6 +126,22 @@ def fit(
 def accuracy(model: nn.Module, examples: Examples) -> float:
     """Per cent of the examples that the model classifies right."""
     return 100 * evaluate(model, classification, examples)["accuracy"].item()
+
+
+def hybrid_accuracies(
+    task: "Task", new: nn.Sequential, plans: Sequence[Shares]
+) -> list[float]:
+    """Per cent of the test words right, of each plan's hybrid, with the old ends.
+
+    ``new`` are the modules that stand beside the predecessor's blocks.
+    """
+    machine, found = ship(task.predecessor, new), []
+    with torch.no_grad():  # the input layer is the same in all of them
+        read = task.test._replace(inputs=machine[0](task.test.inputs))
+    for plan in plans:
+        with sailing(machine[1:], plan) as rest:
+            found.append(accuracy(rest, read))
+    return found
 
 
 class Task:

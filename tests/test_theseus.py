@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -299,6 +300,41 @@ class TestTraining:
         assert error < 3 * (draws.var(0).sum() / 4000).sqrt()
         assert error < (each[1.0, 1.0] - expected).norm() / 10
 
+    def test_chance_of_a_plan_is_the_share_of_its_steps(self):
+        rate, count = 0.3, 4000
+        draw = theseus.coins(theseus.constant(rate), 2, seed=5)
+        thrown = [draw(step) for step in range(count)]
+        chances = {plan: theseus.chance(plan, rate) for plan in theseus.plans(2)}
+        assert sum(chances.values()) == pytest.approx(1, abs=1e-15)
+        assert theseus.chance((1.0, 0.0, 1.0), 0.2) == pytest.approx(0.2**2 * 0.8)
+        for plan, chance in chances.items():
+            found = thrown.count(plan) / count
+            assert found == pytest.approx(chance, abs=0.03)
+        assert [theseus.chance((0.0, 1.0), edge) for edge in (0, 1)] == [0, 0]
+
+    @pytest.mark.parametrize(
+        ("optimizer", "alike"),
+        [
+            (torch.optim.SGD, True),
+            (partial(torch.optim.SGD, momentum=0.9), False),
+            (torch.optim.Adam, False),
+        ],
+    )
+    def test_skipping_and_masking_agree_under_plain_descent_only(
+        self, optimizer, alike
+    ):
+        ends, coins = [], theseus.coins(theseus.constant(0.5), 2, seed=1)
+        for form in (theseus.Replaceable, theseus.Masked):
+            afloat = ship(network(), form=form).double()
+            weights = [p for p in afloat.parameters() if p.requires_grad]
+            batches = theseus.planned(
+                lambda step: Examples(X.double(), BATCH.labels), coins
+            )
+            swapped = theseus.swapping(classification)
+            training.train(afloat, batches, swapped, optimizer(weights, lr=0.01), 12)
+            ends.append(nn.utils.parameters_to_vector(weights).detach())
+        assert torch.allclose(*ends, rtol=0, atol=1e-12) == alike
+
     def test_successor_learns_while_it_is_swapped(self):
         afloat = ship(network())
         before = classification(theseus.successor(afloat), BATCH)[0]
@@ -379,6 +415,12 @@ def wrong_head():
     return theseus.distil(model, 2.0, 0.5)(network(), BATCH)
 
 
+def small_head():
+    """A predecessor that was never tuned to this task: its head has two classes."""
+    model = nn.Sequential(*network()[:2], nn.Linear(8, 2))
+    learn(ship(model), theseus.coins(theseus.constant(0.5), 2, seed=0))
+
+
 def odd(schedule):
     return theseus.coins(schedule, 2, seed=0)(3)
 
@@ -405,6 +447,9 @@ def odd(schedule):
         (lambda: ship(network(), [nn.Linear(6, 8)] * 2), "new: module 0 gives no"),
         (lambda: theseus.distil(network(), 0, 0.5), "temperature: 0"),
         (lambda: theseus.distil(network(), 2.0, 1.5), "share: 1.5"),
+        (lambda: theseus.chance((0.5, 1.0), 0.5), "plan: (0.5, 1.0)"),
+        (lambda: theseus.chance((0.0, 1.0), 1.5), "rate: 1.5"),
+        (small_head, "labels: 0 … 2 are not all in 0 … 1"),
         (wrong_head, "teacher: gives logits (7, 4), not (7, 3)"),
     ],
 )

@@ -120,3 +120,25 @@ def test_words_of_a_task_are_its_own():
 def test_blocks_must_be_some():
     with pytest.raises(ValueError, match="blocks: 0"):
         wordclasses.network(0, stream(0, "init"))
+
+
+def test_hybrids_are_scored_as_the_networks_that_they_are():
+    task = wordclasses.Task(0, many=2_000, few=500)
+    new = wordclasses.network(3, stream(1, "init"))[1]
+    plans = [(0.0, 0.0, 0.0), (1.0, 0.0, 1.0), (1.0, 1.0, 1.0)]
+    ship = wordclasses.ship(task.predecessor, new)
+    by_hand = [
+        wordclasses.accuracy(theseus.hybrid(ship, plan), task.test) for plan in plans
+    ]
+    assert wordclasses.hybrid_accuracies(task, new, plans) == by_hand
+    assert by_hand[0] == wordclasses.accuracy(task.predecessor, task.test)
+    assert len(set(by_hand)) == 3
+
+
+def test_the_predecessors_start_and_words_give_the_predecessor(monkeypatch):
+    monkeypatch.setattr(wordclasses, "STEPS", 8)
+    task = wordclasses.Task(3, many=2_000, few=500)
+    again = wordclasses.network(6, stream(3, "init"))
+    batches = task.batches(2_000)
+    wordclasses.fit(again, batches, classification, wordclasses.RATE, 8)
+    assert torch.equal(again(task.test.inputs), task.predecessor(task.test.inputs))
