@@ -158,6 +158,9 @@ def filled(
     ``truth`` (B, T) are the texts without holes. 0 is a flat generator, 1 a perfect
     one; like ELECTRA's it fills each hole without seeing what it writes into others.
     """
+    if sharpness == 0:  # whatever the truth is
+        flat = torch.zeros(len(asked.positions), source.emission.shape[1])
+        return electra.corrupt(asked, flat.double(), generator)
     seen = torch.ones_like(truth, dtype=torch.bool).flatten()
     seen[asked.positions] = False
     log_p = source.cloze(truth, seen.view_as(truth)).flatten(0, 1)[asked.positions]

@@ -38,6 +38,8 @@ def test_a_perfect_generator_draws_from_the_true_cloze():
     assert torch.allclose(found.double(), SOURCE.cloze(text)[0, 7].exp(), atol=0.015)
     flat = playground.filled(SOURCE, asked, truth, 0.0, stream(1, "draws"))
     assert torch.bincount(flat.inputs[:, 7], minlength=24).min() > 600
+    nearly = playground.filled(SOURCE, asked, truth, 1e-12, stream(1, "draws"))
+    assert torch.equal(flat.inputs, nearly.inputs)  # the same draws by the short way
 
 
 def test_lessons_repeat_and_ask_about_so_many_holes():
