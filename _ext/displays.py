@@ -117,8 +117,12 @@ def table(node: Tag) -> str:
 
 
 def line(node: Tag) -> str:
-    """What stands in one line of an element."""
-    return "".join(inline(child) for child in node.children)
+    """What stands in one line of an element; marks that meet would be others."""
+    said = ""
+    for child in node.children:
+        part = inline(child)
+        said += " " * (said[-1:] == part[:1] == "*") + part
+    return said
 
 
 def inline(node: Tag | NavigableString) -> str:

@@ -12,7 +12,7 @@ ALT = re.compile(r'(?<= alt=")[^"]*')
 # A per cent sign, a dot between two parts, the circles of difficulty and a sign between
 # two numbers start no line.
 SPACE = re.compile(r" (?=[%·●<>=≤≥≈])")
-CODE = nodes.literal | nodes.literal_block | nodes.math | nodes.raw
+CODE = nodes.literal | nodes.literal_block | nodes.math | nodes.math_block | nodes.raw
 
 
 def correct(app: Sphinx, tree: nodes.document, docname: str) -> None:

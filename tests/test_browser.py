@@ -24,6 +24,7 @@ EARNEST = ("serious", "critical")
 # Rules that axe does not count as serious: names, landmarks, heads of tables.
 NAMED = ["label-content-name-mismatch", "region", "empty-table-header"]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+ZOOMED = {"width": 640, "height": 450}  # what a desktop at 200 % has room for
 # Formulas that were passed over, and code of formulas that a reader would see.
 UNTYPESET = r"""() => {
   const article = document.querySelector("article");
@@ -383,14 +384,17 @@ def test_figures_follow_dark_mode(visit):
 
 
 @pytest.mark.parametrize("name", [*PAGES, "search"])
-def test_phone_shows_the_page_without_scrolling_sideways(visit, name):
+def test_nothing_scrolls_sideways_on_a_phone_or_zoomed(visit, name):
     page = visit(name, viewport=PHONE)
     page.evaluate(
         "document.querySelectorAll('details').forEach((d) => { d.open = true; })"
     )
     for button in page.locator("button.toggle-button:visible").all():
         button.click()
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    for viewport in (PHONE, ZOOMED):
+        page.set_viewport_size(viewport)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= viewport["width"]
 
 
 @pytest.mark.parametrize("name", [*PAGES, "search"])
@@ -455,6 +459,7 @@ def test_formulas_need_no_script(visit):
     assert page.locator(".katex").count() > 50
     family = "e => getComputedStyle(e).fontFamily"
     assert "KaTeX" in page.locator(".katex").first.evaluate(family)
+    assert page.locator(".solution p:not(.admonition-title)").first.is_visible()
 
 
 def test_links_have_their_colour_without_a_script(visit):
@@ -561,6 +566,17 @@ def test_code_that_is_too_wide_shows_that_it_scrolls(visit):
     for overflow, shades in wide:
         assert overflow == "auto"
         assert shades.split(", ")[:4] == ["local", "local", "scroll", "scroll"]
+
+
+def test_on_a_phone_each_value_says_what_it_is(visit):
+    page = visit("chapters/flooding_audit", viewport=PHONE)
+    cells = page.locator("table.claims:not(.seeds, :has(td b)) td:visible")
+    names = cells.evaluate_all(
+        "all => all.map((e) => [e.dataset.label, e.textContent,"
+        " getComputedStyle(e, '::before').content])"
+    )
+    assert len(names) > 10
+    assert all(shown == f'"{label}: "' and value for label, value, shown in names)
 
 
 def test_a_work_hangs_from_its_label(visit):

@@ -268,7 +268,10 @@ def test_no_line_ends_before_a_per_cent_sign():
     share = nodes.strong("", "", nodes.Text("10"))
     words = nodes.paragraph("", "", share, nodes.Text(" % of 20 %; 5%, "), code)
     words += nodes.Text("; is n > 8 log N")
-    signs.correct(None, nodes.document(None, None, "", words), "page")
+    kinds = (nodes.math, nodes.math_block)
+    formulas = [kind("", "", nodes.Text("a = b")) for kind in kinds]
+    signs.correct(None, nodes.document(None, None, "", words, *formulas), "page")
+    assert [formula.astext() for formula in formulas] == ["a = b"] * 2
     assert words.astext().endswith("; is n\N{NO-BREAK SPACE}> 8 log N")
     words.pop()
     assert words.astext() == "10\N{NO-BREAK SPACE}% of 20\N{NO-BREAK SPACE}%; 5%, 5 % 3"

@@ -77,6 +77,11 @@ def test_the_packages_html_becomes_markdown():
     assert displays.markdown(table) == "| A | B |\n| --- | --- |\n| 1 | *x\\|y* |"
 
 
+def test_marks_that_meet_stay_apart():
+    strip = "<div><i>words</i><span><b>语言</b> <b>模型</b></span></div>"
+    assert displays.markdown(strip) == "*words* **语言** **模型**"
+
+
 def test_what_moves_stands_still_at_its_start():
     html = (
         '<div class="slider"><label><span><b>Drag</b> width:</span> <input> '
