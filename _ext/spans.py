@@ -20,6 +20,7 @@ BEHIND = re.compile(r"[^\s\w(\[«“—–]+(?:\w{1,2}(?!\w))?")
 # In HTML: a whole element in which no span may stand, or which has its language; a tag.
 PIECE = re.compile(r"(<(script|style|svg|select)\b.*?</\2>|<[^>]*>)", re.DOTALL)
 SHORT = 14  # characters of TeX
+OPENING = ("(", "[", "“", "«")
 KEPT = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
 
 
@@ -39,7 +40,7 @@ def mark(app: Sphinx, tree: nodes.document, docname: str) -> None:
 
 
 def keep_together(formula: nodes.math) -> None:
-    """Put a formula and the marks behind it into one span, if it is short.
+    """Put a formula, a bracket before it and marks behind it into a span, if short.
 
     Browsers break a line between the two; a long formula has to break as well.
     """
@@ -51,6 +52,10 @@ def keep_together(formula: nodes.math) -> None:
         whole = nodes.inline("", "", classes=["whole"])
         parent[place : place + 2] = [whole, nodes.Text(behind[marks.end() :])]
         whole += [formula, nodes.Text(marks[0])]
+        before = parent[place - 1] if place else None
+        if isinstance(before, nodes.Text) and before[-1:] in OPENING:
+            parent[place - 1] = nodes.Text(before[:-1])
+            whole.insert(0, nodes.Text(before[-1:]))
 
 
 def short(tex: str) -> bool:

@@ -252,6 +252,13 @@ def test_a_short_formula_and_the_mark_behind_it_stay_together(formula, behind, k
     assert len([*tree.findall(nodes.math)]) == 1
 
 
+def test_a_bracket_stays_with_the_formula_that_it_opens():
+    parts = [nodes.Text("a run ("), nodes.math("", "b"), nodes.Text(") and")]
+    words = nodes.paragraph("", "", *parts)
+    spans.keep_together(parts[1])
+    assert [part.astext() for part in words] == ["a run ", "(b)", " and"]
+
+
 def test_the_mark_behind_another_formula_stays_where_it_is():
     long = r"\theta_1=\theta_0-\varepsilon g"
     kinds = [nodes.math("", f) for f in (long, "c", "d")]
