@@ -1,6 +1,5 @@
 """Plots beside the tables of what is recorded: each value at its own place."""
 
-import json
 from types import SimpleNamespace
 
 import executed
@@ -118,5 +117,6 @@ def test_a_page_is_read_again_once_units_of_it_are_recorded(tmp_path):
     env = SimpleNamespace(found_docs=["index", "chapters/one"], dependencies={})
     env.dependencies["chapters/one"] = known
     assert executed.newly_recorded(app, env) == []
-    (tmp_path / "data" / "units" / "one.json").write_text(json.dumps({}))
+    one = tmp_path / "data" / "units" / "one.json"
+    one.write_text("{}", encoding="utf-8")
     assert executed.newly_recorded(app, env) == ["chapters/one"]
