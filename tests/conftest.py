@@ -156,13 +156,19 @@ class Book:
 def pytest_xdist_make_scheduler(config, log):
     """A file stays in one process, and so do the files that share the rendered book.
 
+    The files that execute every page are divided by page: whole, the last of them would
+    keep one process busy for minutes while the others have nothing left to do.
     (The groups of xdist 3.8 have no effect under pytest 9.2: no id gets their suffix.)
     """
 
     class Scheduler(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            shared = nodeid.startswith(("tests/test_book.py", "tests/test_browser.py"))
-            return "book" if shared else super()._split_scope(nodeid)
+            if nodeid.startswith(("tests/test_book.py", "tests/test_browser.py")):
+                return "book"
+            if nodeid.startswith(("tests/test_chapters.py", "tests/test_readers.py")):
+                file, _, test = nodeid.partition("::")
+                return file + test.partition("[")[2]
+            return super()._split_scope(nodeid)
 
     return Scheduler(config, log)
 
