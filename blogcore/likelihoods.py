@@ -171,7 +171,7 @@ class LogisticMixture:
         x, levels = torch.zeros_like(means), []
         for channel in range(self.channels):
             drawn = (self._moved(means, coefficients, x) + noise)[:, channel, 0]
-            levels.append(torch.bucketize(drawn, inner))
+            levels.append(torch.bucketize(drawn.contiguous(), inner))
             x[:, channel, 0] = centres[levels[-1]]
         return torch.stack(levels, 1).to(torch.uint8)
 
