@@ -78,7 +78,7 @@ def test_a_handful_of_judged_pairs_is_no_score():
     for loader in page.loaders():
         loader.draw()
     unit = page.experiments["running_text"]
-    few, more = (unit(**unit.tiny | {"size": size}) for size in (5, 8))
+    few, more = (unit(**unit.tiny | {"size": size}) for size in (5, 10))
     lists = {"wordsim-240", "wordsim-296"}
     assert not lists & few.keys()
     assert lists <= more.keys()

@@ -92,6 +92,7 @@ def test_nothing_is_brought_to_the_device_after_the_first_step(case):
         for batch in shown[1:]:
             loss, _ = asked(model, batch)
             loss.sum().backward()
+            assert loss.is_meta
 
 
 def test_what_is_brought_is_found():
