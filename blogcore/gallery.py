@@ -12,7 +12,7 @@ from blogcore.unitfiles import Row
 from blogcore.unitpictures import contents
 from blogcore.units import Experiment
 
-LOOK = 'width="192" style="image-rendering: pixelated; margin-right: 8px"'
+LOOK = 'width="192" style="image-rendering: pixelated; margin: 0 8px 8px 0"'
 
 
 def show(experiment: Experiment, page: str, data: Path = DATA) -> None:
@@ -37,5 +37,5 @@ def _figure(row: Row, found: dict[str, bytes]) -> str:
         f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
         for name, content in found.items()
     )
-    told = escape(f"{settings}. From left to right: {', '.join(found)}.")
+    told = escape(f"{settings}. In this order: {', '.join(found)}.")
     return f"<figure>{images}<figcaption>{told}</figcaption></figure>"

@@ -343,7 +343,7 @@ class TestRows:
         assert merged(drawing) == 0
         text = shown(drawing)
         assert text.count("<img alt=") == text.count("<figure>") == 2
-        assert "level 1, seed 0. From left to right: full &amp; new." in text
+        assert "level 1, seed 0. In this order: full &amp; new." in text
         assert 'src="data:image/png;base64,iVBOR' in text
 
     def test_rows_without_pictures_show_none(self, drawing, shown):
