@@ -6,6 +6,7 @@ twice about one batch gets the same answer. Everything in nats an image.
 """
 
 from collections.abc import Callable
+from functools import cache
 from math import log
 from typing import NamedTuple
 
@@ -14,13 +15,13 @@ import torch
 from blogcore.asking import Objective, Parts
 from blogcore.checks import check_integer, check_number
 from blogcore.data import Batches
-from blogcore.latents import Draw, fresh
+from blogcore.latents import Draw, fresh, given
 from blogcore.likelihoods import Likelihood
 from blogcore.runtime import stream
 from blogcore.vae import HierarchicalVAE, Hierarchy
 
 Schedule = Callable[[int], float]
-Weights = Callable[[torch.Tensor, float], torch.Tensor]
+Weights = Callable[[torch.Tensor, float | torch.Tensor], torch.Tensor]
 LEAST_BETA = 1e-4
 LEAST_KL = 0.01
 
@@ -30,12 +31,12 @@ class Batch(NamedTuple):
 
     ``noise`` is (seed, name): it names the ``runtime.stream`` that each z is drawn from
     and is opened anew by each objective, on a GPU where the images are (whose draws are
-    its own).
+    its own). Or it is what was drawn already, and β a tensor (see ``drawn``).
     """
 
     images: torch.Tensor
-    noise: tuple[int, str]
-    beta: float = 1.0
+    noise: tuple[int, str] | tuple[torch.Tensor, ...]
+    beta: float | torch.Tensor = 1.0
 
 
 def noisy(
@@ -56,6 +57,32 @@ def noisy(
     return batch
 
 
+def drawn(
+    batches: Callable[[int], Batch], hierarchy: Hierarchy
+) -> Callable[[int], Batch]:
+    """The same batches as tensors alone: the noise of every group drawn, and β.
+
+    The numbers are those that the objective would draw. Without names and Python's
+    numbers a step is the same operations every time (``captured``).
+    """
+    sizes = [size for size, _, count in hierarchy.scales() for _ in range(count)]
+
+    def batch(step: int) -> Batch:
+        images, noise, beta = batches(step)
+        source, where = _source(noise, images.device), images.device
+        noise = tuple(
+            torch.randn(
+                (len(images), hierarchy.latent_channels, size, size),
+                generator=source,
+                device=source.device,
+            ).to(where)
+            for size in sizes
+        )
+        return Batch(images, noise, torch.full((), beta, device=where))
+
+    return batch
+
+
 def warm_up(steps: int) -> Schedule:
     """β_t = min(t / steps, 1), but at least 10⁻⁴: the KL counts little at first.
 
@@ -65,7 +92,7 @@ def warm_up(steps: int) -> Schedule:
     return lambda step: max(min(step / steps, 1.0), LEAST_BETA)
 
 
-def unweighted(kl: torch.Tensor, beta: float) -> torch.Tensor:
+def unweighted(kl: torch.Tensor, beta: float | torch.Tensor) -> torch.Tensor:
     """Every group counts 1: the ELBO as it is."""
     return kl.new_ones(kl.shape[1])
 
@@ -83,12 +110,16 @@ def balanced(hierarchy: Hierarchy) -> Weights:
         [torch.full((n,), 4.0**i / n) for i, n in zip(scales, counts, strict=True)]
     )
     alpha = alpha / alpha.min()
+    # To bring it to a GPU at every step would wait for the GPU.
+    brought = cache(lambda where, kind: alpha.to(where, kind))
 
-    def weights(kl: torch.Tensor, beta: float) -> torch.Tensor:
-        if beta >= 1:
+    def weights(kl: torch.Tensor, beta: float | torch.Tensor) -> torch.Tensor:
+        known = not isinstance(beta, torch.Tensor)
+        if known and beta >= 1:
             return unweighted(kl, beta)
-        shares = (kl.detach().abs().mean(0) + LEAST_KL) / alpha.to(kl)
-        return shares / shares.mean()
+        shares = (kl.detach().abs().mean(0) + LEAST_KL) / brought(kl.device, kl.dtype)
+        shares = shares / shares.mean()
+        return shares if known else torch.where(beta >= 1, 1.0, shares)
 
     return weights
 
@@ -102,7 +133,8 @@ def negative_elbo(likelihood: Likelihood, weights: Weights = unweighted) -> Obje
     """
 
     def objective(model: HierarchicalVAE, batch: Batch) -> tuple[torch.Tensor, Parts]:
-        check_number("beta", batch.beta, 0)
+        if not isinstance(batch.beta, torch.Tensor):  # to look at one would wait
+            check_number("beta", batch.beta, 0)
         walk = model(likelihood.scaled(batch.images), _draw(batch))
         kl = walk.kl()
         reconstruction = -likelihood.log_prob(walk.output, batch.images).mean()
@@ -147,9 +179,18 @@ def bits_per_dimension(
 
 
 def _draw(batch: Batch) -> Draw:
-    if not (isinstance(batch.noise, tuple) and len(batch.noise) == 2):
-        raise TypeError(f"noise: {batch.noise!r} is not (seed, name)")
-    # On a GPU the noise is drawn there: three million normals from the CPU take longer
-    # than the step itself.
-    where = batch.images.device
-    return fresh(stream(*batch.noise, where if where.type == "cuda" else "cpu"))
+    noise = batch.noise if isinstance(batch.noise, tuple) else ()
+    if any(isinstance(each, torch.Tensor) for each in noise):
+        return given(noise)
+    return fresh(_source(batch.noise, batch.images.device))
+
+
+def _source(noise: object, where: torch.device) -> torch.Generator:
+    """Where noise of this name comes from.
+
+    On a GPU it is drawn there: three million normals from the CPU take longer than the
+    step itself.
+    """
+    if not (isinstance(noise, tuple) and len(noise) == 2):
+        raise TypeError(f"noise: {noise!r} is not (seed, name)")
+    return stream(*noise, where if where.type == "cuda" else "cpu")

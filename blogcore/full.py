@@ -17,9 +17,11 @@ from tqdm import tqdm
 from blogcore import worker
 from blogcore.checks import check_integer, check_number
 from blogcore.contents import chapters, find_root
+from blogcore.keeping import begun
 from blogcore.runtime import LARGEST_ROOT
 from blogcore.unitcode import digest
-from blogcore.unitfiles import Folder, clear, held_by, in_hand, merge
+from blogcore.unitfiles import Folder, clear, held_by, in_hand
+from blogcore.unitpictures import merge_all
 from blogcore.units import PACKAGE, Page, Unit, paged
 from blogcore.worker import GRACE, MARGIN, Work
 
@@ -128,7 +130,7 @@ def _prepare(work: Work, options: argparse.Namespace) -> int:
 def _merge(work: Work, options: argparse.Namespace) -> int:
     rows = work.folder.rows()
     for page in work.pages:
-        new = merge(work.data, page.slug, page.units(), rows)
+        new = merge_all(work.folder.path, work.data, page.slug, page.units(), rows)
         _say(f"{page.slug}: {new} new rows in data/units/{page.slug}.json")
     return 0
 
@@ -146,6 +148,9 @@ def _list(work: Work, options: argparse.Namespace) -> int:
                 "failed": len(work.folder.failed(units)),
                 "in hand": len(in_hand(work.folder, units)),
                 "open": len(left),
+                "of them part of their way": sum(
+                    begun(work.folder.path, u.name) for u in left
+                ),
                 "by earlier code or settings": sum(
                     r.name.startswith(stem) for r in older
                 ),

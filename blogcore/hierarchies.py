@@ -16,7 +16,7 @@ from blogcore.cells import EncoderCell, GenerativeCell
 from blogcore.data import Examples, shuffled, split
 from blogcore.images import digits
 from blogcore.latents import fresh
-from blogcore.likelihoods import LogisticMixture, exact_bins
+from blogcore.likelihoods import Likelihood, LogisticMixture, exact_bins
 from blogcore.optim import linear_decay
 from blogcore.runtime import stream
 from blogcore.training import Probe, evaluate, settled, train
@@ -99,13 +99,20 @@ def lag(
 
 
 def samples(
-    decoder: vae.Decoder, count: int, seed: int, temperature: float
+    decoder: vae.Decoder,
+    count: int,
+    seed: int,
+    temperature: float,
+    law: Likelihood = PIXELS,
 ) -> torch.Tensor:
-    """Images drawn from the prior, whose standard deviation the temperature scales."""
+    """Images drawn from the prior, whose standard deviation the temperature scales.
+
+    ``law`` is the likelihood that draws the pixels.
+    """
     source = stream(seed, "samples")
     with torch.no_grad():
         output = decoder.eval()(count, fresh(source, temperature)).output
-    return PIXELS.sample(output, source)
+    return law.sample(output, source)
 
 
 def resettled(decoder: vae.Decoder, seed: int, temperature: float) -> vae.Decoder:

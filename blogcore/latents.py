@@ -83,6 +83,18 @@ def fresh(generator: torch.Generator, temperature: float = 1.0) -> Draw:
     return draw
 
 
+def given(noise: Sequence[torch.Tensor]) -> Draw:
+    """Draw z = mean + std · ε with the ε of ``noise``, one a group from the top.
+
+    As ``fresh`` at temperature 1, where somebody else has drawn.
+    """
+
+    def draw(index: int, gaussian: Gaussian) -> torch.Tensor:
+        return gaussian.mean + gaussian.log_std.exp() * noise[index]
+
+    return draw
+
+
 def replay(latents: Sequence[torch.Tensor], then: Draw | None = None) -> Draw:
     """Put in these latents, one a group from the top; below them draw with ``then``.
 

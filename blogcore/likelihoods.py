@@ -139,6 +139,7 @@ class LogisticMixture:
         check_integer("channels", channels, 1)
         self.bins, self.components, self.channels = bins, components, channels
         self.levels = len(bins.centres)
+        self._brought: dict[tuple, tuple[torch.Tensor, ...]] = {}
         self.pairs = channels * (channels - 1) // 2
         self.outputs = components * (1 + 2 * channels + self.pairs)
 
@@ -149,12 +150,8 @@ class LogisticMixture:
     def log_prob(self, outputs: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """log p(x) of every image: (N,)."""
         _check_images(self, images)
-        level, device = images.long()[:, :, None], outputs.device
-        x = self.bins.centres.to(outputs)[level]
-        bottom, top = (
-            self.bins.bottom.to(device)[level],
-            self.bins.top.to(device)[level],
-        )
+        level = images.long()[:, :, None]
+        x, bottom, top = (table[level] for table in self._tables(outputs))
         logits, means, log_scales, coefficients = self._split(outputs)
         distance = x - self._moved(means, coefficients, x)
         logs = _interval(distance, log_scales, self.bins.half, bottom, top).sum(1)
@@ -174,7 +171,7 @@ class LogisticMixture:
         x, levels = torch.zeros_like(means), []
         for channel in range(self.channels):
             drawn = (self._moved(means, coefficients, x) + noise)[:, channel, 0]
-            levels.append(torch.bucketize(drawn, inner))
+            levels.append(torch.bucketize(drawn.contiguous(), inner))
             x[:, channel, 0] = centres[levels[-1]]
         return torch.stack(levels, 1).to(torch.uint8)
 
@@ -187,6 +184,18 @@ class LogisticMixture:
             average = (weights * moved).sum(2, keepdim=True).clamp(-1, 1)
             x = torch.cat([x[:, :channel], average[:, channel:]], 1)
         return (x[:, :, 0] + 1) / 2
+
+    def _tables(self, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Centres, bottom and top where ``like`` is; brought to a GPU once.
+
+        To bring them at every step would wait for the GPU.
+        """
+        key = like.device, like.dtype
+        if key not in self._brought:
+            bins, where = self.bins, like.device
+            ends = bins.bottom.to(where), bins.top.to(where)
+            self._brought[key] = bins.centres.to(like), *ends
+        return self._brought[key]
 
     def _split(self, outputs: torch.Tensor) -> list[torch.Tensor]:
         """Logits (N, M, H, W); means, log-scales, coefficients (N, …, M, H, W)."""

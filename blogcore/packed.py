@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from blogcore.asking import Objective
-from blogcore.checkpoint import History
+from blogcore.checkpoint import Checkpoint, History
 from blogcore.checks import check_integer, check_number
 from blogcore.cloze import Cloze, hide_tokens
 from blogcore.data import Examples
@@ -91,10 +91,12 @@ def pretrain(
     steps: int,
     seed: int,
     rate: float = 3e-4,
+    checkpoint: Checkpoint | None = None,
 ) -> History:
     """Train an encoder: AdamW, a tenth of warm-up, then linearly down; bfloat16.
 
     The optimizer's update is one operation on a GPU. Dropout draws below the seed.
+    A ``checkpoint`` saves it on its way, and resumes it.
     """
     where = next(model.parameters()).device.type
     adam = torch.optim.AdamW(model.parameters(), rate, fused=where == "cuda")
@@ -105,7 +107,7 @@ def pretrain(
             return objective(model, batch)
 
     asked = seeded(batches, seed)
-    return train(model, asked, rounded, adam, steps, [falling])
+    return train(model, asked, rounded, adam, steps, [falling], checkpoint)
 
 
 def chinese(folder: Path, names: Iterable[str], length: int) -> Arrays:

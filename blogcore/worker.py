@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf, isfinite
@@ -18,6 +19,7 @@ import torch
 import torch.distributed as together
 
 from blogcore.evidence import environment
+from blogcore.keeping import Hand, in_hand, sweep
 from blogcore.runtime import device as torch_device
 from blogcore.unitcode import digest
 from blogcore.unitfiles import Folder, checked, recorded
@@ -134,6 +136,7 @@ def work_through(work: Work, say: Say) -> int:
     """Do units until none fits any more; how many of them failed."""
     _give_up_after(work.deadline)
     data = work.settle()
+    sweep(work.folder.path)
     failures = 0
     for unit in _claimed(work):
         failures += not attempt(work, unit, data, say)
@@ -198,23 +201,31 @@ def _run_or_raise(work: Work, unit: Unit, data, say: Say, write: bool) -> None:
 
 def attempt(work: Work, unit: Unit, data, say: Say, write: bool = True) -> bool:
     """Run a unit and keep its row, or its traceback; whether it went well."""
-    begin = time.time()
+    about = environment(work.device_name) | {
+        "data": data[unit.page, unit.experiment.name],
+        "processes": unit.experiment.processes,
+    }
+    hand = Hand(work.folder.row(unit), digest(about))
+    alone = unit.experiment.processes == 1  # several would keep the same part
     try:
-        values = checked(unit, unit.experiment(**unit.settings))
+        with in_hand(hand) if alone else nullcontext():
+            values = checked(unit, unit.experiment(**unit.settings))
     except Exception as error:
         work.folder.fail(unit, error)
         say(f"{unit}: {type(error).__name__}: {error}")
         return False
-    about = environment(work.device_name) | {
-        "seconds": round(time.time() - begin, 2),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "data": data[unit.page, unit.experiment.name],
-        "processes": unit.experiment.processes,
-    }
     if write:
+        about |= {"seconds": round(hand.seconds, 2), "date": _now()}
+        about |= {"pictures": hand.pictures} if hand.pictures else {}
         work.folder.write(unit, values, about)
-        say(f"{unit}: {about['seconds']:.1f} s")
+        sweep(work.folder.path)
+        resumed = f", {hand.earlier:.1f} s of them earlier" if hand.earlier else ""
+        say(f"{unit}: {about['seconds']:.1f} s{resumed}")
     return True
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _give_up_after(deadline: float) -> None:

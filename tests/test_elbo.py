@@ -16,6 +16,7 @@ from blogcore.elbo import (
     Batch,
     balanced,
     bits_per_dimension,
+    drawn,
     importance_bound,
     negative_elbo,
     noisy,
@@ -365,3 +366,17 @@ def test_a_loss_that_is_not_finite_stops_the_training():
     batches = noisy(full_batch(Examples(digits(), torch.zeros(6))), 0)
     with pytest.raises(FloatingPointError, match="step 0: loss is not finite"):
         training.train(machine, batches, negative_elbo(MIXTURE), optimizer, 1)
+
+
+@pytest.mark.parametrize("beta", [warm_up(3), lambda step: 1.0])
+def test_batches_as_tensors_alone_train_alike_bit_for_bit(beta):
+    known = Examples(digits(20), torch.zeros(20))
+    named = noisy(shuffled(known, 6, [0]), 0, beta)
+    found = []
+    for batches in (named, drawn(named, SMALL)):
+        machine = HierarchicalVAE(SMALL, stream(0, "init"))
+        adam = torch.optim.AdamW(machine.parameters(), lr=0.01)
+        asked = negative_elbo(MIXTURE, balanced(SMALL))
+        history = training.train(machine, batches, asked, adam, 5)
+        found.append([*history.values(), *machine.state_dict().values()])
+    assert all(map(torch.equal, *found))

@@ -69,3 +69,16 @@ def test_a_tiny_unit_runs_on_drawn_data_and_repeats(slug, name):
         found.append(checked(Unit(slug, experiment, {}, {}), result))
     assert found[0] == found[1]
     assert all(isfinite(v) for row in found[0].values() for v in row.values())
+
+
+@pytest.mark.slow
+def test_a_handful_of_judged_pairs_is_no_score():
+    """Of the 512 commonest words of the real texts one pair is judged: NaN."""
+    page = Page(ROOT, "word_dimension_audit", device="cpu")
+    for loader in page.loaders():
+        loader.draw()
+    unit = page.experiments["running_text"]
+    few, more = (unit(**unit.tiny | {"size": size}) for size in (5, 10))
+    lists = {"wordsim-240", "wordsim-296"}
+    assert not lists & few.keys()
+    assert lists <= more.keys()

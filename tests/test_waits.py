@@ -1,7 +1,8 @@
 """The machines of large runs never wait for the device inside a training step.
 
-On the meta device there are no values, so that whatever would wait for one raises. What
-is drawn there comes from torch's global stream: a meta device has no generators.
+On the meta device there are no values, so that whatever would wait for one raises. To
+bring a tensor from the CPU waits as well, and does not raise: it is looked for. What is
+drawn there comes from torch's global stream: a meta device has no generators.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from blogcore import elbo, images, likelihoods, networks, objectives, training, vae
 from blogcore.blocks import EncoderConfig
@@ -49,20 +52,54 @@ def hierarchy(law: likelihoods.Likelihood) -> Case:
     shown = torch.zeros(6, law.channels, shape.size, shape.size, dtype=torch.uint8)
     whole = Examples(shown, torch.zeros(6)).to(META)
     batches = elbo.noisy(lambda step: whole, 0, elbo.warm_up(2))
+    batches = elbo.drawn(batches, shape)
     asked = elbo.negative_elbo(law, elbo.balanced(shape))
     return vae.HierarchicalVAE(shape, stream(0, "init")), batches, asked
 
 
 CASES = [resnet, text_autoencoder, *(lambda law=law: hierarchy(law) for law in LAWS)]
+NAMES = ["ResNet", "T-TA", "bits", "colours"]
 
 
-@pytest.mark.parametrize("case", CASES, ids=["ResNet", "T-TA", "bits", "colours"])
+@pytest.mark.parametrize("case", CASES, ids=NAMES)
 def test_a_training_step_never_waits_for_the_device(case):
     model, batches, asked = case()
     model = model.to(META)
     optimizer = torch.optim.AdamW(model.parameters())
     history = training.train(model, batches, asked, optimizer, 3)
     assert history["loss"].shape == (3,)
+
+
+class Brought(TorchDispatchMode):
+    """Raises where a tensor comes from the CPU to the device."""
+
+    def __torch_dispatch__(self, operation, types, arguments=(), more=None):
+        result = operation(*arguments, **(more or {}))
+        given = [t for t in tree_leaves((arguments, more)) if torch.is_tensor(t)]
+        here = any(tensor.is_cpu for tensor in given)
+        there = [t for t in [*given, *tree_leaves(result)] if torch.is_tensor(t)]
+        if here and any(tensor.is_meta for tensor in there):
+            raise RuntimeError(f"{operation} brings a tensor from the CPU to the meta")
+        return result
+
+
+@pytest.mark.parametrize("case", CASES[1:], ids=NAMES[1:])
+def test_nothing_is_brought_to_the_device_after_the_first_step(case):
+    model, batches, asked = case()
+    model, shown = model.to(META), [batches(step) for step in range(3)]
+    asked(model, shown[0])  # tables that stay where they are brought to
+    with Brought():
+        for batch in shown[1:]:
+            loss, _ = asked(model, batch)
+            loss.sum().backward()
+            assert loss.is_meta
+
+
+def test_what_is_brought_is_found():
+    """The level of flooding is, at every step: one number, where a step takes long."""
+    model, batches, asked = resnet()
+    with Brought(), pytest.raises(RuntimeError, match="brings a tensor"):
+        asked(model.to(META), batches(0))
 
 
 def test_a_wait_is_found():

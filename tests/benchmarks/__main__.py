@@ -12,6 +12,7 @@ import sys
 
 import torch
 
+from tests.benchmarks.batches import batches, captures
 from tests.benchmarks.encoders import encoders
 from tests.benchmarks.hierarchies import digits_bound, hierarchies
 from tests.benchmarks.populations import growth, penalties, populations
@@ -26,6 +27,8 @@ WORKS = (
     encoders,
     hierarchies,
     digits_bound,
+    batches,
+    captures,
 )
 ALL = {work.__name__: work for work in WORKS}
 
