@@ -4,6 +4,7 @@ No script runs in the reader's browser, pages are complete without one, and a ma
 KaTeX does not know fails the build. KaTeX lies beside this file; V8 runs it.
 """
 
+import atexit
 import html
 import re
 import shutil
@@ -24,8 +25,13 @@ MARKED = re.compile(r'<span class="tex">\$(.*?)\$</span>', re.DOTALL)
 
 @cache
 def engine() -> MiniRacer:
-    """KaTeX, loaded once."""
+    """KaTeX, loaded once, and closed while Python still runs.
+
+    Left to the garbage collector, MiniRacer waits for its thread at a time when Python
+    lets no other thread go on, and a finished build hangs.
+    """
     racer = MiniRacer()
+    atexit.register(racer.close)
     racer.eval((KATEX / "katex.min.js").read_text(encoding="utf-8"))
     return racer
 

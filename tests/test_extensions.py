@@ -2,6 +2,8 @@
 
 import base64
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +32,14 @@ def test_a_formula_becomes_html_with_mathml_and_no_script():
     assert "<script" not in found
     formulas.typeset.cache_clear()
     assert formulas.typeset(r"\mathbb{E}[x] < \tfrac12\text{梯度}") == found
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_process_that_typeset_a_formula_ends(attempt):
+    """V8's thread held up the end of most processes, and a build hung for good."""
+    code = "import formulas; formulas.typeset('x^2')"
+    folder = Path(formulas.__file__).parent
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, timeout=60)
 
 
 def test_a_macro_that_is_unknown_fails_the_build_by_name():
