@@ -127,8 +127,8 @@ STEPS = {
 
 
 def stated() -> dict[str, list[float]]:
-    """The table of the page on data: GFLOP, ms, GB, ms, launches."""
-    text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    """The table of what large runs take: GFLOP, ms, GB, ms, launches."""
+    text = (ROOT / "data" / "large_runs.md").read_text(encoding="utf-8")
     found = re.findall(r"(?m)^\| ([^|]+?) \|((?: [\d,.]+ \|){5})$", text)
     return {
         name: [float(cell.replace(",", "")) for cell in cells.strip(" |").split("|")]
