@@ -200,16 +200,16 @@ TRAININGS = {
 }
 
 
-@pytest.mark.parametrize("slug", PAGES)
-def test_a_pages_units_are_planned_for_one_visit_to_a_card(slug):
-    found = Page(ROOT, slug).experiments.values()
-    assert sum(map(for_three_seeds, found)) <= VISIT
-
-
 def for_three_seeds(experiment) -> float:
     """The seconds planned for three of an experiment's seeds."""
     seeds = {row["seed"] for row in experiment.table}
     rows = len(experiment.table) * min(3, len(seeds)) / len(seeds)
     return experiment.seconds * rows
+
+
+@pytest.mark.parametrize("slug", PAGES)
+def test_a_pages_units_are_planned_for_one_visit_to_a_card(slug):
+    found = Page(ROOT, slug).experiments
+    assert sum(map(for_three_seeds, found.values())) <= VISIT
     for name, experiment in found.items():
         assert TRAININGS[slug, name]() < experiment.seconds, "no plan below its limit"
