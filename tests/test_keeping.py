@@ -106,6 +106,7 @@ def steps(small: Small) -> list[int]:
 
 
 class TestWay:
+    @pytest.mark.slow
     def test_a_killed_unit_goes_on_and_gives_what_it_gives_in_one_go(
         self, small, tmp_path
     ):

@@ -27,6 +27,8 @@ from blogcore.runtime import stream
 from blogcore.units import Page, paged
 from blogcore.wordvec import SkipGram
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 META = torch.device("meta")
 PEAK, SHARE, MEMORY = 790e12, 0.4, 2.7e12  # FLOP/s, of it, bytes/s

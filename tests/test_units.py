@@ -492,6 +492,7 @@ def wait_for(true, seconds: float = 400) -> None:
 class TestCommand:
     """In processes of their own."""
 
+    @pytest.mark.slow
     def test_two_workers_do_every_unit_once(self, small):
         small.change("long=0", "long=0.3")
         process = start(small, "tide", "--workers", "2", "--budget", "900")
@@ -503,6 +504,7 @@ class TestCommand:
         assert not list(small.units.glob(".*")), "no locks, nothing half-written"
         assert not [p for p in small.units.glob("*.json") if p.stat().st_size == 0]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("victim", ["worker", "command"])
     def test_a_kill_loses_the_unit_in_hand_and_nothing_else(self, small, victim):
         hangs = '60 * ((level, seed) == (1, 1) and not LOG.with_name("go").exists())'
@@ -546,6 +548,7 @@ class TestCommand:
         assert f"given up 5 s after the end of the budget with {unit} in hand" in said
         assert list(small.units.glob("tide*")) == []
 
+    @pytest.mark.slow
     def test_neither_jupyter_nor_matplotlib_is_needed(self, small, tmp_path):
         for name in (
             "matplotlib",
