@@ -114,7 +114,7 @@ def iflood(level: Number) -> Objective:
 
     def flooded(model, batch):
         losses = example_losses(model, batch)
-        b = _matched("level", level, losses[..., 0])[..., None]
+        b = _matched("level", level, losses, inner=1)
         mirrored = (losses - b).abs() + b
         return mirrored.mean(-1), {"loss": losses.detach().mean(-1)}
 
@@ -286,20 +286,24 @@ def _check_labels(logits: torch.Tensor, labels: torch.Tensor) -> None:
         )
 
 
-def _checked(name: str, value: Number) -> torch.Tensor:
+def _checked(name: str, value: Number) -> Number:
     if not isinstance(value, Real | torch.Tensor):
         raise ValueError(f"{name}: {value!r} is neither a number nor a tensor")
     # float64: as float32, 0.1 would no longer be the level that was asked for.
     value = torch.as_tensor(value, dtype=torch.float64)
     if not (torch.isfinite(value).all() and (value >= 0).all()):
         raise ValueError(f"{name}: {value.tolist()} must be finite and ≥ 0")
-    return value
+    return value if value.ndim else value.item()
 
 
-def _matched(name: str, value: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
-    if value.ndim and value.shape != loss.shape:
+def _matched(name: str, value: Number, loss: torch.Tensor, inner: int = 0) -> Number:
+    """A number for each member, to broadcast over the ``inner`` last dimensions."""
+    if isinstance(value, float):  # on a GPU it travels with the operation: no wait
+        return value
+    members = loss.shape[: loss.ndim - inner]
+    if value.shape != members:
         raise ValueError(
             f"{name}: shape {tuple(value.shape)} is neither () nor the loss's "
-            f"{tuple(loss.shape)}"
+            f"{tuple(members)}"
         )
-    return value.to(loss)
+    return value.to(loss)[(..., *[None] * inner)]
