@@ -152,11 +152,15 @@ def importance_bound(likelihood: Likelihood, count: int) -> Objective:
     """An objective: −log 1/K Σ_k p(x, z_k) / q(z_k|x), the mean over the batch.
 
     Falls with K = ``count`` towards −log p(x); K = 1 is −ELBO with a drawn KL. Parts:
-    ``nats``, and ``each`` (N,). Source: Burda, Grosse and Salakhutdinov (2016), eq. 8.
+    ``nats``, and ``each`` (N,). Raises ValueError for K > 1 draws of noise that is
+    ``drawn`` already: it would be K times the same. Source: Burda, Grosse and
+    Salakhutdinov (2016), eq. 8.
     """
     check_integer("count", count, 1)
 
     def objective(model: HierarchicalVAE, batch: Batch) -> tuple[torch.Tensor, Parts]:
+        if count > 1 and _is_drawn(batch.noise):
+            raise ValueError(f"noise: tensors are one draw, not count: {count} of them")
         features = model.features(likelihood.scaled(batch.images))
         draw, ratios = _draw(batch), []
         for _ in range(count):
@@ -179,10 +183,14 @@ def bits_per_dimension(
 
 
 def _draw(batch: Batch) -> Draw:
-    noise = batch.noise if isinstance(batch.noise, tuple) else ()
-    if any(isinstance(each, torch.Tensor) for each in noise):
-        return given(noise)
+    if _is_drawn(batch.noise):
+        return given(batch.noise)
     return fresh(_source(batch.noise, batch.images.device))
+
+
+def _is_drawn(noise: object) -> bool:
+    parts = noise if isinstance(noise, tuple) else ()
+    return any(isinstance(part, torch.Tensor) for part in parts)
 
 
 def _source(noise: object, where: torch.device) -> torch.Generator:

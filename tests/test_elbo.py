@@ -380,3 +380,12 @@ def test_batches_as_tensors_alone_train_alike_bit_for_bit(beta):
         history = training.train(machine, batches, asked, adam, 5)
         found.append([*history.values(), *machine.state_dict().values()])
     assert all(map(torch.equal, *found))
+
+
+def test_one_draw_as_tensors_is_no_importance_bound():
+    named = noisy(full_batch(Examples(digits(), torch.zeros(6))), 0)
+    machine, batch = HierarchicalVAE(SMALL, stream(0, "init")), drawn(named, SMALL)(0)
+    with pytest.raises(ValueError, match="noise: tensors are one draw, not count: 2"):
+        importance_bound(MIXTURE, 2)(machine, batch)
+    alone, same = (importance_bound(MIXTURE, 1)(machine, b) for b in (batch, named(0)))
+    assert torch.equal(alone[0], same[0])
