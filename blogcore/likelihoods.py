@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from blogcore.checks import check_integer
 
 LEAST_LOG_SCALE = -7.0
+MOST_LEVELS = 256  # samples are bytes
 INTEGERS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
@@ -49,7 +50,7 @@ class Categorical:
     """Any law on ``levels`` values, pixel by pixel: one logit a value."""
 
     def __init__(self, levels: int, channels: int = 1):
-        check_integer("levels", levels, 2)
+        _check_levels(levels)
         check_integer("channels", channels, 1)
         self.levels, self.channels = levels, channels
         self.outputs = levels * channels
@@ -94,9 +95,10 @@ class Bins(NamedTuple):
 def exact_bins(levels: int) -> Bins:
     """Centres −1 … 1; the ends belong to the levels 0 and levels − 1, and to no other.
 
+    Raises ValueError unless there are 2 … 256 levels: samples are bytes.
     Source: Salimans et al. (2017), eq. 2, with edges by integer level.
     """
-    check_integer("levels", levels, 2)
+    _check_levels(levels)
     number = torch.arange(levels)
     centres = 2 * number.double() / (levels - 1) - 1
     return Bins(centres, 1 / (levels - 1), number == 0, number == levels - 1)
@@ -231,6 +233,12 @@ def _interval(distance, log_scale, half: float, bottom, top) -> torch.Tensor:
     none = torch.zeros_like(upper)
     logs = torch.where(top, none, upper) + torch.where(bottom, none, lower)
     return logs + torch.where(top | bottom, none, width)
+
+
+def _check_levels(levels: int) -> None:
+    check_integer("levels", levels, 2)
+    if levels > MOST_LEVELS:
+        raise ValueError(f"levels: {levels} is not in 2 … {MOST_LEVELS}")
 
 
 def _levels(bits: int) -> int:

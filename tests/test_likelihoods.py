@@ -301,6 +301,8 @@ def test_wrong_calls_are_refused_by_name():
         (ValueError, "channels: 0", lambda: Bernoulli(0)),
         (ValueError, "levels: 1", lambda: Categorical(1)),
         (ValueError, "levels: 1", lambda: exact_bins(1)),
+        (ValueError, "levels: 257 is not in 2 … 256", lambda: Categorical(257)),
+        (ValueError, "levels: 257 is not in 2 … 256", lambda: exact_bins(257)),
         (ValueError, "bits: 9", lambda: nvae_bins(9)),
         (ValueError, "bits: 0", lambda: vdvae_bins(0)),
         (ValueError, "components: 0", lambda: LogisticMixture(exact_bins(4), 0)),
