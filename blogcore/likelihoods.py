@@ -38,6 +38,7 @@ class Bernoulli:
 
     def sample(self, outputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Images drawn from p(x)."""
+        outputs = _fine(outputs)
         return (_uniform(outputs, generator) < self.mean(outputs)).to(torch.uint8)
 
     def mean(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -161,6 +162,7 @@ class LogisticMixture:
 
     def sample(self, outputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Images drawn from p(x), one channel after the other; exact for exact bins."""
+        outputs = _fine(outputs)
         logits, means, log_scales, coefficients = self._split(outputs)
         chosen = _chosen(logits, generator)[:, None, None]
         means, log_scales, coefficients = (
@@ -278,8 +280,14 @@ def _scaled(likelihood: Likelihood, images: torch.Tensor) -> torch.Tensor:
     return images.float() * (2 / (likelihood.levels - 1)) - 1
 
 
+def _fine(outputs: torch.Tensor) -> torch.Tensor:
+    """The outputs in float32 at least: in bfloat16 a uniform draw may be 1."""
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+
+
 def _uniform(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return torch.rand(like.shape, generator=generator, device=generator.device).to(like)
+    drawn = torch.rand(like.shape, generator=generator, device=generator.device)
+    return drawn.to(_fine(like[:0]))
 
 
 def _chosen(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

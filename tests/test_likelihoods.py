@@ -234,6 +234,24 @@ def test_samples_have_the_law_that_log_prob_says(likelihood):
     assert stats.chisquare(observed[kept], wanted[kept], sum_check=False).pvalue > 0.01
 
 
+@pytest.mark.parametrize(
+    "likelihood",
+    [Bernoulli(), Categorical(3), LogisticMixture(exact_bins(256), 2, 2)],
+)
+def test_halved_outputs_are_sampled_as_the_same_numbers_in_single(likelihood):
+    outputs = normal(1, likelihood.outputs, 64, 64).bfloat16()
+    halved, single = (
+        likelihood.sample(given, stream(0, "draw"))
+        for given in (outputs, outputs.float())
+    )
+    assert torch.equal(halved, single)
+
+
+def test_what_is_improbable_is_not_drawn_in_half_precision():
+    sure = torch.tensor([0.0, -30.0]).view(1, 2, 1, 1).expand(-1, -1, 200, 200)
+    assert not Categorical(2).sample(sure.bfloat16(), stream(0, "draw")).any()
+
+
 def test_means_are_those_of_the_samples():
     for likelihood in (Bernoulli(2), Categorical(6, 2)):
         outputs = normal(1, likelihood.outputs, 1, 1).expand(-1, -1, 200, 200)
