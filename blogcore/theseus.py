@@ -158,11 +158,12 @@ def chance(plan: Sequence[float], rate: float) -> float:
 def hybrid(model: nn.Module, plan: Sequence[float]) -> nn.Module:
     """The network of one plan: a copy in plain modules, all of which train.
 
+    What was ``Frozen`` takes the mode, training or evaluation, of what it was part of.
     Raises ValueError for shares other than 0 and 1, or of another number.
     """
     with sailing(model, plan):
         _check_plan(plan)
-        return _plain(copy.deepcopy(model)).requires_grad_(True)
+        return _plain(copy.deepcopy(model), model.training).requires_grad_(True)
 
 
 def successor(model: nn.Module) -> nn.Module:
@@ -269,14 +270,19 @@ def distil(teacher: nn.Module, temperature: float, share: float) -> Objective:
     return objective
 
 
-def _plain(module: nn.Module) -> nn.Module:
-    """The module with every place and every ``Frozen`` replaced by its content."""
+def _plain(module: nn.Module, mode: bool) -> nn.Module:
+    """The module with every place and every ``Frozen`` replaced by its content.
+
+    ``mode`` is the training mode of what holds the module.
+    """
     if isinstance(module, Replaceable):
-        return _plain(module.new if module.share else module.old)
+        chosen = module.new if module.share else module.old
+        return _plain(chosen, module.training)
     if isinstance(module, Frozen):
-        return _plain(module.module)
+        return _plain(module.module.train(mode), mode)
     for name, child in module._modules.items():
-        module._modules[name] = None if child is None else _plain(child)
+        plain = None if child is None else _plain(child, module.training)
+        module._modules[name] = plain
     return module
 
 

@@ -162,6 +162,13 @@ class TestOneOfTwo:
             p.numel() for p in small.parameters()
         )
 
+    @pytest.mark.parametrize("mode", [True, False])
+    @pytest.mark.parametrize("plan", [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
+    def test_a_hybrid_is_whole_in_the_mode_of_its_ship(self, plan, mode):
+        """Unwrapped, frozen parts stayed in evaluation, without dropout, for good."""
+        hybrid = theseus.hybrid(ship(network(dropout=0.5)).train(mode), plan)
+        assert {part.training for part in hybrid.modules()} == {mode}
+
     def test_successor_saved_and_loaded_is_equal(self, tmp_path):
         small = theseus.successor(ship(network()))
         save_tree(tmp_path / "small", small.state_dict())
