@@ -12,6 +12,7 @@ import torch
 from torch.optim import AdamW
 
 from blogcore import elbo, vae
+from blogcore.asking import in_eval_mode
 from blogcore.cells import EncoderCell, GenerativeCell
 from blogcore.data import Examples, shuffled, split
 from blogcore.images import digits
@@ -110,8 +111,8 @@ def samples(
     ``law`` is the likelihood that draws the pixels.
     """
     source = stream(seed, "samples")
-    with torch.no_grad():
-        output = decoder.eval()(count, fresh(source, temperature)).output
+    with in_eval_mode(decoder), torch.no_grad():
+        output = decoder(count, fresh(source, temperature)).output
     return law.sample(output, source)
 
 

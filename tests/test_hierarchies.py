@@ -47,3 +47,14 @@ def test_resettling_leaves_the_decoder_as_it_is():
     assert torch.equal(before, after)
     assert after.shape == (5, 1, 8, 8)
     assert after.max() <= 16
+
+
+def test_sampling_leaves_the_decoder_in_the_mode_it_had():
+    decoder = hierarchies.vae.HierarchicalVAE(
+        hierarchies.PYRAMID, stream(0, "x")
+    ).decoder
+    still = decoder.head.eval()
+    before = hierarchies.samples(decoder, 5, 2, 1.0)
+    assert decoder.training
+    assert not still.training
+    assert torch.equal(before, hierarchies.samples(decoder.eval(), 5, 2, 1.0))
