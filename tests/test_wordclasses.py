@@ -87,6 +87,21 @@ def test_an_input_layer_that_trains_or_has_more_to_read_stays():
     assert wordclasses.reading(ship, task)[0] is ship
 
 
+def test_the_rate_is_that_of_its_formula(monkeypatch):
+    rates = []
+
+    def walked(model, batches, objective, optimizer, steps, hooks):
+        for step in range(steps):
+            hooks[0](step, {})
+            rates.append(optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(wordclasses, "train", walked)
+    wordclasses.fit(nn.Linear(2, 2), None, classification, 0.5, 100, warm=20)
+    assert rates[0] == pytest.approx(0.5 / 20)
+    assert rates[19] == max(rates) == pytest.approx(0.5 * 0.81)
+    assert rates[-1] == pytest.approx(0.5 / 100)
+
+
 def test_damping_multiplies_the_rate():
     task = wordclasses.Task(0, many=2_000, few=500)
     old = wordclasses.network(6, stream(0, "init"))
