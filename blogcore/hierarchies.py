@@ -74,7 +74,7 @@ def trained(
     beta = elbo.warm_up(max(steps * 3 // 10, 1))
     batches = elbo.noisy(shuffled(known, BATCH, [seed]), seed, beta)
     optimizer = AdamW(model.parameters(), lr=RATE, fused=True)
-    half = Probe(steps // 2, lambda: {"lag": lag(model, known, unseen, seed)})
+    half = Probe((steps + 1) // 2, lambda: {"lag": lag(model, known, unseen, seed)})
     hooks = [linear_decay(optimizer, steps), half]
     asked = elbo.negative_elbo(PIXELS, weights)
     history = train(model, batches, asked, optimizer, steps, hooks)

@@ -5,6 +5,7 @@ import torch
 
 from blogcore import elbo, hierarchies
 from blogcore.runtime import stream
+from blogcore.training import Probe
 
 
 def count(model: torch.nn.Module) -> int:
@@ -58,3 +59,19 @@ def test_sampling_leaves_the_decoder_in_the_mode_it_had():
     assert decoder.training
     assert not still.training
     assert torch.equal(before, hierarchies.samples(decoder.eval(), 5, 2, 1.0))
+
+
+@pytest.mark.parametrize(("steps", "half"), [(1, 0), (2, 1), (4, 2), (5, 3)])
+def test_halfway_is_in_the_middle_of_any_number_of_steps(monkeypatch, steps, half):
+    seen = []
+
+    class Seen(Probe):
+        def __call__(self, step, parts):
+            super().__call__(step, parts)
+            seen[:] = self.steps
+
+    monkeypatch.setattr(hierarchies, "Probe", Seen)
+    monkeypatch.setattr(hierarchies, "lag", lambda *_: torch.tensor(len(seen)))
+    run = hierarchies.trained(hierarchies.PYRAMID, 3, steps, (64, 20))
+    assert seen[-1] == half
+    assert run.halfway == len(seen) - 1
