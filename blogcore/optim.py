@@ -45,13 +45,23 @@ class Optimizer(torch.optim.Optimizer):
             _check(rule, group)
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
-        """Move every parameter that has a gradient."""
+    def step(
+        self, closure: Callable[[], torch.Tensor] | None = None
+    ) -> torch.Tensor | None:
+        """Move every parameter that has a gradient; the loss, if a closure gives one.
+
+        As for torch's optimizers, the closure computes loss and gradients first.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     state = self.state[parameter]
                     self.rule(parameter, parameter.grad, state, group)
+        return loss
 
 
 def sgd(theta: torch.Tensor, g: torch.Tensor, state: dict, settings: dict) -> None:

@@ -194,3 +194,19 @@ def test_wrong_settings_are_refused_by_name():
         with pytest.raises(ValueError) as caught:
             call()
         assert words in str(caught.value)
+
+
+def test_a_closure_is_asked_for_loss_and_gradients():
+    theta = nn.Parameter(torch.tensor([3.0]))
+    optimizer = Optimizer([theta], sgd, lr=0.25)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = theta.square().sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure) == 9
+    assert theta.item() == 1.5
+    assert optimizer.step() is None
+    assert theta.item() == 0
