@@ -97,9 +97,10 @@ class Attention(nn.Module):
         """What query i gives to memory j: (B, heads, T, M), rows sum to 1 or 0."""
         q, k, _ = self._projected(x, memory, allowed)
         scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
-        if allowed is not None:
-            scores = scores.masked_fill(~allowed, -torch.inf)
-        return scores.softmax(-1).nan_to_num(0.0)
+        if allowed is None:
+            return scores.softmax(-1)
+        shares = scores.masked_fill(~allowed, -torch.inf).softmax(-1)
+        return shares.masked_fill(~allowed.any(-1, keepdim=True), 0.0)
 
     def _projected(self, x, memory, allowed):
         memory = x if memory is None else memory

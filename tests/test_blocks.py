@@ -303,3 +303,15 @@ def test_every_forward_says_what_it_takes_and_returns():
         takes = [*node.args.args[1:], *node.args.kwonlyargs]
         assert all(argument.annotation for argument in takes), (room, node.lineno)
         assert node.returns, (room, node.lineno)
+
+
+def test_weights_of_a_network_that_broke_are_not_a_number():
+    attention, x = shaken(Attention(CONFIG)), vectors(1, 4, 8)
+    allowed = torch.ones(4, 4, dtype=torch.bool)
+    allowed[2] = False
+    x[0, 1] = torch.nan
+    found = attention.weights(x, x[:, [0, 2, 3, 0]], allowed)[0]
+    assert found[:, 1].isnan().all()
+    assert (found[:, 2] == 0).all()
+    assert found[:, [0, 3]].isfinite().all()
+    assert attention.weights(x).isnan().all()
