@@ -30,15 +30,35 @@ def example_losses(model: nn.Module, batch: Examples) -> torch.Tensor:
     Raises TypeError for labels that are not int64, ValueError for other shapes and for
     labels outside the classes.
     """
-    return _cross_entropy(predicted(model, batch.inputs), batch.labels)
+    return cross_entropy(predicted(model, batch.inputs), batch.labels)
 
 
 def classification(model: nn.Module, batch: Examples) -> tuple[torch.Tensor, Parts]:
     """Mean cross-entropy L over the batch; parts: loss (nats) and accuracy (0 … 1)."""
     logits = predicted(model, batch.inputs)
-    loss = _cross_entropy(logits, batch.labels).mean(-1)
+    loss = cross_entropy(logits, batch.labels).mean(-1)
     hits = (logits.argmax(-1) == batch.labels).float().mean(-1)
     return loss, {"loss": loss.detach(), "accuracy": hits}
+
+
+def cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, reduction: str = "none"
+) -> torch.Tensor:
+    """−log softmax(logits)_y in nats: of every example, or torch's "mean" of them.
+
+    Logits (…, N, classes), labels (…, N) or (N,); losses (…, N), or (). Raises
+    TypeError and ValueError as ``example_losses``: no label is skipped.
+    """
+    _check_labels(logits, labels)
+    flat = labels.expand(logits.shape[:-1]).reshape(-1)
+    how = {"reduction": reduction, "ignore_index": NO_LABEL}  # torch's would skip −100
+    try:
+        losses = F.cross_entropy(logits.flatten(0, -2), flat, **how)
+    except IndexError as error:  # on a GPU an assertion of torch's
+        found = f"{labels.min()} … {labels.max()}"
+        allowed = f"0 … {logits.shape[-1] - 1}"
+        raise ValueError(f"labels: {found} are not all in {allowed}") from error
+    return losses.view(logits.shape[:-1]) if losses.ndim else losses
 
 
 def predicted(model: nn.Module, inputs: torch.Tensor | Texts) -> torch.Tensor:
@@ -260,19 +280,6 @@ def _slopes(loss: torch.Tensor, model: nn.Module, **how) -> dict[str, torch.Tens
 def _graphics_cards(model: nn.Module) -> list[torch.device]:
     used = {parameter.device for parameter in model.parameters()}
     return [device for device in used if device.type == "cuda"]
-
-
-def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    _check_labels(logits, labels)
-    flat = labels.expand(logits.shape[:-1]).reshape(-1)
-    how = {"reduction": "none", "ignore_index": NO_LABEL}  # torch's would skip −100
-    try:
-        losses = F.cross_entropy(logits.flatten(0, -2), flat, **how)
-    except IndexError as error:  # on a GPU an assertion of torch's
-        found = f"{labels.min()} … {labels.max()}"
-        allowed = f"0 … {logits.shape[-1] - 1}"
-        raise ValueError(f"labels: {found} are not all in {allowed}") from error
-    return losses.view(logits.shape[:-1])
 
 
 def _check_labels(logits: torch.Tensor, labels: torch.Tensor) -> None:

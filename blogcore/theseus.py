@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from blogcore.checks import check_integer, check_number
-from blogcore.objectives import Objective, predicted
+from blogcore.objectives import Objective, cross_entropy, predicted
 from blogcore.runtime import stream
 
 Shares = tuple[float, ...]
@@ -246,9 +246,11 @@ def swapping(objective: Objective) -> Objective:
 def distil(teacher: nn.Module, temperature: float, share: float) -> Objective:
     """share · cross-entropy + (1 − share) · T² KL(teacher ∥ student) at temperature T.
 
-    Batches are examples or labelled texts; the teacher is copied. Raises ValueError for
-    T ≤ 0, a share outside 0 … 1, and for a teacher whose head has another size: is it
-    fine-tuned on this task? Source: Hinton et al. (2015).
+    Batches are examples or labelled texts, logits (N, classes); the teacher is copied.
+    Parts, in nats: ``loss``, the cross-entropy, and ``distance``, the KL without T².
+    Raises ValueError for T ≤ 0, a share outside 0 … 1, labels that are no class, and
+    for a teacher whose head has another size: is it fine-tuned on this task?
+    Source: Hinton et al. (2015).
     """
     check_number("share", share, 0, 1)
     check_number("temperature", temperature, 0)
@@ -261,7 +263,7 @@ def distil(teacher: nn.Module, temperature: float, share: float) -> Objective:
         if own.shape != target.shape:
             shapes = f"{tuple(target.shape)}, not {tuple(own.shape)}"
             raise ValueError(f"teacher: gives logits {shapes}")
-        hard = F.cross_entropy(own, batch.labels)
+        hard = cross_entropy(own, batch.labels, "mean")
         logs = ((logits / temperature).log_softmax(-1) for logits in (own, target))
         soft = F.kl_div(*logs, reduction="batchmean", log_target=True)
         parts = {"loss": hard.detach(), "distance": soft.detach()}

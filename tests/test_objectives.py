@@ -19,6 +19,7 @@ from blogcore.networks import mlp, normalised_relu, tanh
 from blogcore.objectives import (
     bfloat16,
     classification,
+    cross_entropy,
     example_losses,
     finite_difference_penalty,
     flood,
@@ -481,3 +482,11 @@ def test_a_module_that_stands_in_two_places_gets_its_parameters_back():
     after = dict(model.named_parameters())
     assert after.keys() == before.keys()
     assert all(after[name] is before[name] for name in before)
+
+
+def test_the_mean_cross_entropy_is_torchs_bit_for_bit():
+    logits = torch.randn(3000, 12, generator=stream(0, "logits"))
+    labels = torch.randint(12, (3000,), generator=stream(0, "labels"))
+    found = cross_entropy(logits, labels, "mean")
+    assert torch.equal(found, F.cross_entropy(logits, labels))
+    torch.testing.assert_close(cross_entropy(logits, labels).mean(), found)

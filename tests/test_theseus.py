@@ -428,6 +428,11 @@ def small_head():
     learn(ship(model), theseus.coins(theseus.constant(0.5), 2, seed=0))
 
 
+def no_label():
+    labels = torch.where(BATCH.labels == 1, -100, BATCH.labels)
+    return theseus.distil(network(), 2.0, 0.5)(network(2), Examples(X, labels))
+
+
 def odd(schedule):
     return theseus.coins(schedule, 2, seed=0)(3)
 
@@ -457,6 +462,7 @@ def odd(schedule):
         (lambda: theseus.chance((0.5, 1.0), 0.5), "plan: (0.5, 1.0)"),
         (lambda: theseus.chance((0.0, 1.0), 1.5), "rate: 1.5"),
         (small_head, "labels: 0 … 2 are not all in 0 … 1"),
+        (no_label, "labels: -100 … 2 are not all in 0 … 2"),
         (wrong_head, "teacher: gives logits (7, 4), not (7, 3)"),
     ],
 )
