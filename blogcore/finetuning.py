@@ -16,7 +16,7 @@ from blogcore.asking import Objective, Parts, in_eval_mode
 from blogcore.checkpoint import History
 from blogcore.checks import check_integer
 from blogcore.data import Examples, shuffled
-from blogcore.objectives import classification, predicted
+from blogcore.objectives import classification, graphics_cards, predicted
 from blogcore.tokens import Texts
 from blogcore.training import OnStep, seeded, train
 
@@ -156,7 +156,7 @@ def finetune(
     best = Best(
         model, settings.every, lambda: _score(model, validation, settings.score)
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(graphics_cards(model)):
         history = train(
             model,
             seeded(lambda step: _trimmed(drawn(step)), seed),

@@ -204,7 +204,7 @@ def finite_difference_penalty(
 
     def with_penalty(model, batch):
         # Forked, so that the second loss draws the same dropout as the first.
-        with torch.random.fork_rng(_graphics_cards(model)):
+        with torch.random.fork_rng(graphics_cards(model)):
             before = {name: buffer.clone() for name, buffer in model.named_buffers()}
             loss, parts = objective(model, batch)
         slopes = _slopes(loss, model, retain_graph=True)
@@ -259,6 +259,12 @@ def bfloat16(objective: Objective) -> Objective:
     return rounded
 
 
+def graphics_cards(model: nn.Module) -> list[torch.device]:
+    """The CUDA devices that the model's parameters are on, as ``fork_rng`` wants."""
+    used = {parameter.device for parameter in model.parameters()}
+    return [device for device in used if device.type == "cuda"]
+
+
 def squared_norm(tensors: Sequence[torch.Tensor], member_axes: int) -> torch.Tensor:
     """Σ t² over all entries but the first ``member_axes`` axes: (), or (S,)."""
     members = tensors[0].shape[:member_axes]
@@ -275,11 +281,6 @@ def _slopes(loss: torch.Tensor, model: nn.Module, **how) -> dict[str, torch.Tens
     )
     found = zip(named, slopes, strict=True)
     return {name: slope for name, slope in found if slope is not None}
-
-
-def _graphics_cards(model: nn.Module) -> list[torch.device]:
-    used = {parameter.device for parameter in model.parameters()}
-    return [device for device in used if device.type == "cuda"]
 
 
 def _check_labels(logits: torch.Tensor, labels: torch.Tensor) -> None:

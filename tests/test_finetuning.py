@@ -158,6 +158,13 @@ def test_dropout_is_drawn_from_the_seed_alone():
     assert not torch.equal(one["loss"], three["loss"])
 
 
+def test_cards_that_the_model_is_not_on_are_left_alone(monkeypatch):
+    """With two cards torch warned that all of their streams are kept."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    history, _ = fit(machine(), steps=1)
+    assert history["loss"].isfinite().all()
+
+
 def test_another_score_chooses_another_model(monkeypatch):
     seen = []
     fit(machine(), steps=15, score=lambda found, labels: seen.append(found) or 0.0)
