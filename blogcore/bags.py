@@ -46,7 +46,8 @@ class Bag(nn.Module):
         self.linear = nn.Linear(table.shape[1], classes)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        self.sizes = torch.ones(len(table)) if sizes is None else sizes
+        sizes = _ones(table) if sizes is None else sizes
+        self.register_buffer("sizes", sizes, persistent=False)  # moves with the rest
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return self.linear(self.means(ids))
@@ -88,10 +89,14 @@ def fitted(
     whole = table.clone()
     whole[used] = bag.table.detach()
     bag.table = nn.Parameter(whole)
-    bag.sizes = torch.ones(len(table)) if sizes is None else sizes
+    bag.sizes = _ones(table) if sizes is None else sizes
     return bag
 
 
 def accuracy(bag: Bag, examples: Examples) -> float:
     """The share of texts whose largest logit is their label's, in per cent."""
     return 100 * float(evaluate(bag, classification, examples)["accuracy"])
+
+
+def _ones(table: torch.Tensor) -> torch.Tensor:
+    return torch.ones(len(table), device=table.device)

@@ -52,9 +52,13 @@ class FlatVAE(nn.Module):
         members = [(arm, seed) for arm in arms for seed in arm.seeds]
         self.count = max(arm.latents for arm in arms)
         sizes = torch.tensor([arm.latents for arm, _ in members])
-        self.used = torch.arange(self.count) < sizes[:, None, None]
-        self.free = torch.tensor([arm.sigma is None for arm, _ in members])
-        self.fixed = torch.tensor([math.log(arm.sigma or 1) for arm, _ in members])
+        masks = {
+            "used": torch.arange(self.count) < sizes[:, None, None],
+            "free": torch.tensor([arm.sigma is None for arm, _ in members]),
+            "fixed": torch.tensor([math.log(arm.sigma or 1) for arm, _ in members]),
+        }
+        for name, tensor in masks.items():  # buffers move with the parameters
+            self.register_buffer(name, tensor, persistent=False)
         self.learned = nn.Parameter(torch.zeros(len(members)))
         dice = {n: [stream(s, n) for _, s in members] for n in ("encoder", "decoder")}
         self.encoder = Network(SIDE**2, 2 * self.count, dice["encoder"])

@@ -44,3 +44,10 @@ def test_names_what_is_wrong():
     for wrong in ({"steps": -1}, {"steps": 1, "batch": 0}, {"steps": 1, "rate": -1}):
         with pytest.raises(ValueError, match=next(reversed(wrong))):
             Recipe(**wrong)
+
+
+def test_a_bag_moves_as_a_whole_and_its_state_is_what_it_learns():
+    bag = Bag(TABLE, 2, torch.tensor([1.0, 3.0, 1.0, 1.0]))
+    assert set(bag.state_dict()) == {"table", "linear.weight", "linear.bias"}
+    there = bag.to("meta")
+    assert there.sizes.device.type == there(IDS.to("meta")).device.type == "meta"

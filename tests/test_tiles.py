@@ -55,3 +55,14 @@ def test_unused_latents_are_silent():
 def test_negative_steps_are_refused():
     with pytest.raises(ValueError, match="steps"):
         tiles.painted([tiles.Arm(1.0, 4, [0])], -1)
+
+
+def test_all_arms_move_as_a_whole_and_their_state_is_what_they_learn():
+    model = tiles.FlatVAE([tiles.Arm(1.0, 2, [0]), tiles.Arm(None, 4, [0])])
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+    x = torch.zeros(2, 5, 64, device="meta")
+    mean, q, log_sigma = model.to("meta")(x, torch.zeros(1, device="meta"))
+    assert {mean.device.type, q.mean.device.type, log_sigma.device.type} == {"meta"}
+    assert {part.device.type for part in (model.used, model.free, model.fixed)} == {
+        "meta"
+    }
