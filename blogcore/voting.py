@@ -32,7 +32,8 @@ class LastToken(nn.Module):
     """BERT or T-TA, asked about the last token alone: ids (B, T) → (B, 1, width).
 
     It is the model's own last vector, less what nobody asks for: T-TA's other queries,
-    and those of BERT's last layer.
+    and those of BERT's last layer. Raises ValueError for a mask of padding: the last
+    token would be no word.
     """
 
     def __init__(self, model: nn.Module):
@@ -42,6 +43,11 @@ class LastToken(nn.Module):
     def forward(
         self, ids: torch.Tensor, valid: torch.Tensor | None = None
     ) -> torch.Tensor:
+        if valid is not None:
+            shape = tuple(valid.shape)
+            raise ValueError(
+                f"valid: a mask {shape} is not None; votes have no padding"
+            )
         memory = self.model.embedding(ids)
         if isinstance(self.model, TextAutoencoder):
             last = self.model.queries(ids)[:, -1:]

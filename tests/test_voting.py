@@ -59,3 +59,10 @@ def test_equal_seeds_vote_equally_whatever_the_model():
         voting.tables_of(3, 0)
     with pytest.raises(ValueError, match="words: 1"):
         voting.tables_of(3, 2, 1)
+
+
+def test_padding_is_refused():
+    alone = voting.LastToken(bert(SMALL, stream(0, "x")))
+    ids = torch.zeros(3, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"valid: a mask \(3, 4\) is not None"):
+        alone(ids, torch.ones(3, 4, dtype=torch.bool))
