@@ -40,14 +40,15 @@ class Round(NamedTuple):
     """What a step of the game needs: questions, and the name of its draws.
 
     ``noise`` is (seed, name) of the ``runtime.stream`` that the generator's answers are
-    drawn from; it is opened anew each time, so one round gives one answer.
+    drawn from, or (seed, name, device), whose draws are the device's own; it is opened
+    anew each time, so one round gives one answer.
     """
 
     cloze: Cloze
-    noise: tuple[int, str]
+    noise: tuple[int, str] | tuple[int, str, torch.device | str]
 
     def to(self, device: torch.device) -> "Round":
-        """The same round on another device."""
+        """The same round on another device; drawn from where it was."""
         return Round(self.cloze.to(device), self.noise)
 
 

@@ -124,6 +124,8 @@ class TestGame:
     def test_one_round_gives_one_answer(self):
         model, batch = players(), Round(asked(), (0, "draws/1"))
         assert game()(model, batch)[0] == game()(model, batch)[0]
+        named = batch._replace(noise=(0, "draws/1", torch.device("cpu")))
+        assert game()(model, batch)[0] == game()(model, named)[0]
         other = batch._replace(noise=(0, "draws/2"))
         assert game()(model, batch)[0] != game()(model, other)[0]
 
