@@ -8,6 +8,7 @@ Two folders are merged by copying.
 import json
 import os
 import platform
+import secrets
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,9 +42,10 @@ class Folder:
     def __post_init__(self):
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".writable-{os.getpid()}"
+            # On another host a process may have our number, and clear ours away.
+            probe = self.path / f".writable-{secrets.token_hex(8)}"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise ValueError(
                 f"units: {self.path} cannot be written ({error})"
@@ -127,11 +129,11 @@ def in_hand(folder: Folder, units: Sequence[Unit]) -> list[Unit]:
 
 def held_by(folder: Folder, pid: int, units: Sequence[Unit]) -> list[Unit]:
     """The units whose lock a process of this machine left behind."""
-    found = []
+    found, wanted = [], [platform.node(), str(pid)]
     for unit in units:
-        with suppress(OSError, IndexError):
+        with suppress(OSError):
             text = (folder.path / f".{unit.name}{LOCK}").read_text(encoding="ascii")
-            found += [unit] if text.split()[1] == str(pid) else []
+            found += [unit] if text.rsplit(" ", 1)[0].rsplit(" ", 1) == wanted else []
     return found
 
 

@@ -527,6 +527,23 @@ class TestCommand:
         assert small.begun() == [*ALL[:3], *ALL[2:]]
         assert small.heights() == HEIGHTS
 
+    def test_a_lock_is_that_of_a_process_and_its_host(self, small, monkeypatch):
+        units = small.work().units[:3]
+        for unit, host in zip(units, ("here", "there", ""), strict=True):
+            text = f"{host} 17 1700000000" if host else ""
+            (small.units / f".{unit.name}.lock").write_text(text, encoding="ascii")
+        monkeypatch.setattr(unitfiles.platform, "node", lambda: "here")
+        assert unitfiles.held_by(small.folder, 17, units) == units[:1]
+        assert unitfiles.held_by(small.folder, 18, units) == []
+
+    def test_folders_do_not_meet_when_they_are_tried(self, tmp_path, monkeypatch):
+        """Another host's process of our number may have cleared our file away."""
+        seen = []
+        monkeypatch.setattr(Path, "touch", lambda path: seen.append(path.name))
+        for _ in range(2):
+            Folder(tmp_path)
+        assert len(set(seen)) == 2
+
     def test_a_worker_whose_time_is_over_is_ended_whatever_it_does(self):
         code = (
             "import time; from blogcore import worker; worker.GRACE = 0.2; "
