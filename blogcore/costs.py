@@ -58,7 +58,9 @@ def training_bytes(
     A parameter has 4 bytes, its gradient 4, Adam's two averages 8. What a layer keeps
     for its backward pass is never shared: 2 (34 T d + 5 a T²) bytes a text, with a
     heads, where dropout is on and attention writes its scores out. Source: Korthikanti
-    et al. (2022), eq. 2, doubled for float32.
+    et al. (2022), eq. 2, there in float16, every byte doubled. That counts the masks of
+    dropout, one byte an entry there, as two: with one-byte masks 34 and 5, doubled 68
+    and 10, would be 66 and 9; a CPU keeps them as four bytes.
     """
     for name, value in (("texts", texts), ("length", length)):
         check_integer(name, value, 1)
