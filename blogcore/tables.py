@@ -111,7 +111,7 @@ def _objects(text: str, file: str, names: Sequence[str]) -> Iterator[Row]:
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{where}: {error!r}") from error
             for name, value in zip(names, found, strict=True):
-                number = name == "label" and type(value) is int
-                if not number and not isinstance(value, str):
+                class_number = name == "label" and type(value) is int
+                if not class_number and not isinstance(value, str):
                     raise ValueError(f"{where}: {value!r} is not a text")
             yield where, [str(value) for value in found]
