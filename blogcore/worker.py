@@ -94,8 +94,10 @@ class Work:
             names = {u.experiment.name for u in page_units(self, page)}
             for name in sorted(names):
                 loaders = page.loaders(name)
-                hashes = [loader.prepare() for loader in loaders if loader()]
-                found[page.slug, name] = "-".join(sorted(set(hashes)))
+                for loader in loaders:
+                    loader()  # cut arrays are told now, and not in the first unit
+                hashes = {loader.prepare() for loader in loaders}
+                found[page.slug, name] = "-".join(sorted(hashes))
         self._check_rows(found)
         return found
 

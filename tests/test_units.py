@@ -527,6 +527,11 @@ class TestCommand:
         assert small.begun() == [*ALL[:3], *ALL[2:]]
         assert small.heights() == HEIGHTS
 
+    def test_data_without_arrays_have_a_hash_too(self, small):
+        small.change("[float(x) for x in said.split()]}", "[]} if said == 'x' else {}")
+        (found,) = small.work().settle().values()
+        assert found
+
     def test_a_lock_is_that_of_a_process_and_its_host(self, small, monkeypatch):
         units = small.work().units[:3]
         for unit, host in zip(units, ("here", "there", ""), strict=True):
