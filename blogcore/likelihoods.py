@@ -162,15 +162,14 @@ class LogisticMixture:
 
     def sample(self, outputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Images drawn from p(x), one channel after the other; exact for exact bins."""
-        outputs = _fine(outputs)
-        logits, means, log_scales, coefficients = self._split(outputs)
+        logits, means, log_scales, coefficients = self._split(_fine(outputs))
         chosen = _chosen(logits, generator)[:, None, None]
         means, log_scales, coefficients = (
             t.gather(2, chosen.expand(-1, t.shape[1], -1, -1, -1))
             for t in (means, log_scales, coefficients)
         )
         noise = log_scales.exp() * _uniform(means, generator).logit()
-        centres = self.bins.centres.to(outputs)
+        centres = self.bins.centres.to(means)
         inner = (centres[1:] + centres[:-1]) / 2
         x, levels = torch.zeros_like(means), []
         for channel in range(self.channels):
