@@ -76,9 +76,11 @@ class HiddenMarkov:
         """
         return (_given_the_rest(self, ids, seen) @ self.emission).log()
 
-    def log_likelihood(self, ids: torch.Tensor) -> torch.Tensor:
+    def log_likelihood(
+        self, ids: torch.Tensor, seen: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """log p(x), in nats, one a sequence: (N,); −∞ for what cannot occur."""
-        return _forward(self, _evidence(self, ids))[1].log().sum(1)
+        return _forward(self, _evidence(self, ids, seen))[1].log().sum(1)
 
 
 def random_markov(
@@ -126,7 +128,7 @@ def peaked(states: int, shares: Sequence[float]) -> torch.Tensor:
     """An emission table whose states have tokens of their own, with these shares.
 
     Of S states and k shares: V = S k tokens, state s has the tokens s k … s k + k − 1.
-    Every token gets a thousandth in every state, so that nothing is impossible.
+    A thousandth is added to every token's share, so that nothing is impossible.
     """
     check_integer("states", states, 1)
     table = torch.tensor(list(shares), dtype=torch.float64)
@@ -138,7 +140,7 @@ def peaked(states: int, shares: Sequence[float]) -> torch.Tensor:
     return _scaled(own + 1e-3)
 
 
-def _evidence(language, ids, seen=None) -> torch.Tensor:
+def _evidence(language, ids, seen) -> torch.Tensor:
     """p(x_t | z) of what is seen, 1 of what is not: (N, T, S)."""
     _check_ids(ids, language.emission.shape[1])
     evidence = language.emission.T[ids]
