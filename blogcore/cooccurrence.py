@@ -14,7 +14,6 @@ from blogcore import lexicon
 from blogcore.checks import check_integer, check_number
 
 SUM_TOLERANCE = 1e-9
-MODEL_TOLERANCE = 1e-5
 
 
 class CharacterPairs(NamedTuple):
@@ -175,21 +174,6 @@ def entropy(joint: torch.Tensor, axes: int = 2) -> torch.Tensor:
     return torch.special.entr(joint).sum(tuple(range(-axes, 0)))
 
 
-def divergence(truth: torch.Tensor, log_model: torch.Tensor) -> torch.Tensor:
-    """KL(truth‖model) = Σ p (ln p − ln q) over the last two axes, in nats.
-
-    truth (…, rows, columns) holds p, ``log_model`` holds ln q; leading axes broadcast.
-    Where p = 0 the summand is 0, even if q = 0; where only q = 0 it is ∞. The gradient
-    reaches ``log_model``. Raises ValueError unless both are normalised.
-    """
-    _check_distribution("truth", truth, 2)
-    _check_log_model(log_model, truth)
-    seen = truth > 0
-    # 0 · ∞ would be NaN, in the value or in the gradient.
-    excess = torch.where(seen, truth, 1).log() - torch.where(seen, log_model, 0)
-    return (truth * excess).sum((-2, -1))
-
-
 @lru_cache(maxsize=1)
 def _pairs_in_words() -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
     """Characters by falling frequency; of each adjacent pair two places, a count."""
@@ -228,22 +212,6 @@ def _check_distribution(name: str, value: object, axes: int) -> None:
         raise ValueError(
             f"{name}: entries {value.min():g} … {value.max():g} that sum to "
             f"{total.min():.12g} … {total.max():.12g}; need entries ≥ 0 that sum to 1"
-        )
-
-
-def _check_log_model(value: object, truth: torch.Tensor) -> None:
-    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-        raise TypeError(f"log_model: {_described(value)} is no tensor of logarithms")
-    if value.shape[-2:] != truth.shape[-2:]:
-        raise ValueError(
-            f"log_model: shape {tuple(value.shape)} does not end as truth's, "
-            f"{tuple(truth.shape)}"
-        )
-    total = value.detach().double().logsumexp((-2, -1))
-    if not (total.abs() <= MODEL_TOLERANCE).all():
-        raise ValueError(
-            f"log_model: probabilities sum to {total.min().exp():.9g} … "
-            f"{total.max().exp():.9g}, not to 1"
         )
 
 

@@ -76,24 +76,6 @@ class HiddenMarkov:
         """
         return (_given_the_rest(self, ids, seen) @ self.emission).log()
 
-    def predictive(
-        self, ids: torch.Tensor, seen: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """log p(x_i = v | x_<i), exactly, from left to right: (N, T, V)."""
-        before, _ = _forward(self, _evidence(self, ids, seen))
-        return (_distribution(before) @ self.emission).log()
-
-    def surprise(
-        self, ids: torch.Tensor, seen: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """−log p(x_i | x_∖i) of the tokens themselves, in nats: (N, T).
-
-        Its mean is the Bayes cloze cross-entropy, which no model can undercut on
-        average; its sum over a sequence is minus the exact pseudo-log-likelihood.
-        """
-        weights = _given_the_rest(self, ids, seen)
-        return -(weights * self.emission.T[ids]).sum(2).log()
-
     def log_likelihood(
         self, ids: torch.Tensor, seen: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -142,21 +124,20 @@ def ring_language(
     return HiddenMarkov(start, stay * turn + (1 - stay) * turn[following], emission)
 
 
-def peaked(states: int, shares: Sequence[float], floor: float = 1e-3) -> torch.Tensor:
+def peaked(states: int, shares: Sequence[float]) -> torch.Tensor:
     """An emission table whose states have tokens of their own, with these shares.
 
     Of S states and k shares: V = S k tokens, state s has the tokens s k … s k + k − 1.
-    Every token gets ``floor`` in every state, so that nothing is impossible.
+    A thousandth is added to every token's share, so that nothing is impossible.
     """
     check_integer("states", states, 1)
-    check_number("floor", floor, 0, 1)
     table = torch.tensor(list(shares), dtype=torch.float64)
     if not (len(table) and (table >= 0).all() and table.sum() > 0):
         raise ValueError(
             f"shares: {list(shares)} are not numbers ≥ 0 with a sum above 0"
         )
     own = torch.block_diag(*[(table / table.sum())[None]] * states)
-    return _scaled(own + floor)
+    return _scaled(own + 1e-3)
 
 
 def _evidence(language, ids, seen) -> torch.Tensor:

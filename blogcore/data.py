@@ -93,18 +93,6 @@ def noisy_digits(
     return [stack(part) for part in zip(*drawn, strict=True)]
 
 
-def cifar10(folder: Path) -> tuple[Examples, Examples]:
-    """CIFAR-10 as (train, test): standardised images (N, 3, 32, 32), ten classes.
-
-    Files and errors as for ``pictures.cifar10``.
-    """
-    train, test = (
-        Examples(standardised(levels), labels)
-        for levels, labels in pictures.cifar10(folder)
-    )
-    return train, test
-
-
 def standardised(levels: torch.Tensor) -> torch.Tensor:
     """Levels 0 … 255 (N, 3, H, W) by the mean and deviation of CIFAR-10's channels."""
     mean, std = (

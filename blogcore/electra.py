@@ -204,9 +204,7 @@ def replaced_token_detection(question: str = "changed") -> Objective:
     return objective
 
 
-def game(
-    weight: float = 50.0, temperature: float = 1.0, question: str = "changed"
-) -> Objective:
+def game(weight: float = 50.0, temperature: float = 1.0) -> Objective:
     """L_generator + λ L_discriminator of an ``Electra`` and a ``Round``.
 
     Both are means, the first over the questions, the second over the tokens: λ = 50
@@ -215,7 +213,7 @@ def game(
     loss, generator, discriminator, and changed, the share of changed tokens.
     """
     check_number("weight", weight, 0)
-    detection = replaced_token_detection(question)
+    detection = replaced_token_detection()
 
     def objective(model, batch):
         logits = asked_logits(model.generator, batch.cloze)

@@ -1,7 +1,6 @@
 """Fine-tuning: train on labels, keep the best by validation, and say how good it is.
 
-Scores compare predicted with true labels, both integers (N,), and agree with
-scikit-learn's.
+A score compares predicted with true labels, both integers (N,).
 """
 
 import copy
@@ -28,34 +27,6 @@ def accuracy(found: torch.Tensor, labels: torch.Tensor) -> float:
     """The share of labels that were found: 0 … 1."""
     _check_labels(found, labels)
     return (found == labels).double().mean().item()
-
-
-def f1(found: torch.Tensor, labels: torch.Tensor, positive: int = 1) -> float:
-    """F₁ = 2 TP / (2 TP + FP + FN) of one class; 0 if it is nowhere."""
-    _check_labels(found, labels)
-    guessed, true = found == positive, labels == positive
-    both = (guessed & true).sum().item()
-    return 2 * both / max(1, guessed.sum().item() + true.sum().item())
-
-
-def macro_f1(found: torch.Tensor, labels: torch.Tensor) -> float:
-    """The mean F₁ of all classes that were found or are true somewhere."""
-    _check_labels(found, labels)
-    classes = torch.cat([found, labels]).unique().tolist()
-    return sum(f1(found, labels, c) for c in classes) / len(classes)
-
-
-def matthews(found: torch.Tensor, labels: torch.Tensor) -> float:
-    """The correlation of found and true classes, one-hot: −1 … 1, 0 if one is constant.
-
-    R = cov(x, y) / √(cov(x, x) cov(y, y)), each cov summed over the classes; for two
-    classes the phi coefficient. Source: Gorodkin (2004), eq. 8.
-    """
-    _check_labels(found, labels)
-    codes = torch.cat([found, labels]).unique(return_inverse=True)[1]
-    x, y = (one - one.mean(0) for one in F.one_hot(codes).double().chunk(2))
-    spread = ((x * x).sum() * (y * y).sum()).sqrt()
-    return ((x * y).sum() / spread).item() if spread > 0 else 0.0
 
 
 def predictions(model: nn.Module, inputs, rows: int = 256) -> torch.Tensor:

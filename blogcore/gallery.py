@@ -2,7 +2,6 @@
 
 import base64
 from html import escape
-from pathlib import Path
 
 from IPython.display import HTML, display
 
@@ -15,14 +14,14 @@ from blogcore.units import Experiment
 LOOK = 'width="192" style="image-rendering: pixelated; margin: 0 8px 8px 0"'
 
 
-def show(experiment: Experiment, page: str, data: Path = DATA) -> None:
+def show(experiment: Experiment, page: str) -> None:
     """Show the pictures of the rows that are recorded; nothing if there are none.
 
     Raises ValueError for a picture that is missing or cut.
     """
-    standing = Standing(data, page, experiment.summary())
+    standing = Standing(DATA, page, experiment.summary())
     rows = filter(None, map(standing.row, standing.table))
-    shown = "".join(_figure(row, contents(data / "units" / page, row)) for row in rows)
+    shown = "".join(_figure(row, contents(DATA / "units" / page, row)) for row in rows)
     if shown:
         display(HTML(shown))
 

@@ -104,16 +104,14 @@ class TemplateGrammar:
         )
 
 
-def everyday_grammar(
-    generator: torch.Generator, concentration: float = 0.3
-) -> TemplateGrammar:
+def everyday_grammar(generator: torch.Generator) -> TemplateGrammar:
     """Small Chinese sentences: who, when, where and what, in four orders of words.
 
     Six ideas a slot, two synonyms an idea: 1,296 meanings of 64 sentences each. Which
-    ideas go together is drawn: rows of the chain ~ Dirichlet(concentration).
+    ideas go together is drawn: rows of the chain ~ Dirichlet(0.3, …).
     """
     slots = _slots(SLOTS)
-    ideas = random_markov(len(slots["who"]), 1, generator, concentration)
+    ideas = random_markov(len(slots["who"]), 1, generator, 0.3)
     return TemplateGrammar(TEMPLATES, slots, ideas)
 
 

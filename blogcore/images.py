@@ -1,7 +1,6 @@
 """The world of images: pixels as integer levels, uint8 (N, channels, height, width).
 
-What ``pictures`` reads, as ``Examples``; whole, in patches, padded, shrunk or black and
-white.
+What ``pictures`` reads, as ``Examples``; whole, in patches, padded, or black and white.
 """
 
 from pathlib import Path
@@ -25,17 +24,6 @@ def digits() -> Examples:
 def mnist(folder: Path) -> tuple[Examples, Examples]:
     """MNIST as (train, test): 28 × 28 pixels of 256 levels; see ``pictures.mnist``."""
     train, test = (Examples(*part) for part in pictures.mnist(folder))
-    return train, test
-
-
-def olivetti(folder: Path) -> Examples:
-    """The Olivetti faces: 64 × 64 pixels of 256 levels; see ``pictures.olivetti``."""
-    return Examples(*pictures.olivetti(folder))
-
-
-def cifar10(folder: Path) -> tuple[Examples, Examples]:
-    """CIFAR-10 as (train, test): 32 × 32, 256 levels; see ``pictures.cifar10``."""
-    train, test = (Examples(*part) for part in pictures.cifar10(folder))
     return train, test
 
 
@@ -74,19 +62,6 @@ def padded(images: Examples, size: int) -> Examples:
     check_integer("size", size, height)
     before, after = (size - height) // 2, (size - height + 1) // 2
     return images._replace(inputs=F.pad(images.inputs, (before, after) * 2))
-
-
-def shrunk(images: Examples, factor: int) -> Examples:
-    """Averages of factor × factor pixels, rounded to levels: 64 pixels become 16.
-
-    Raises ValueError for a size that is not divisible by the factor.
-    """
-    check_integer("factor", factor, 1)
-    height, width = images.inputs.shape[-2:]
-    if height % factor or width % factor:
-        raise ValueError(f"factor: {factor} does not divide {height} × {width} pixels")
-    averages = F.avg_pool2d(images.inputs.float(), factor)
-    return images._replace(inputs=averages.round().to(torch.uint8))
 
 
 def binary(

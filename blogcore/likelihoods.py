@@ -47,39 +47,6 @@ class Bernoulli:
         return outputs.sigmoid()
 
 
-class Categorical:
-    """Any law on ``levels`` values, pixel by pixel: one logit a value."""
-
-    def __init__(self, levels: int, channels: int = 1):
-        _check_levels(levels)
-        check_integer("channels", channels, 1)
-        self.levels, self.channels = levels, channels
-        self.outputs = levels * channels
-
-    def scaled(self, images: torch.Tensor) -> torch.Tensor:
-        """Pixels as floats in −1 … 1."""
-        return _scaled(self, images)
-
-    def log_prob(self, outputs: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """log p(x) of every image: (N,)."""
-        _check_images(self, images)
-        logs = self._logits(outputs).log_softmax(1)
-        return logs.gather(1, images[:, None].long()).sum((1, 2, 3, 4))
-
-    def sample(self, outputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Images drawn from p(x)."""
-        return _chosen(self._logits(outputs), generator).to(torch.uint8)
-
-    def mean(self, outputs: torch.Tensor) -> torch.Tensor:
-        """E x / (levels − 1), in 0 … 1."""
-        values = torch.linspace(0, 1, self.levels).to(outputs).view(-1, 1, 1, 1)
-        return (self._logits(outputs).softmax(1) * values).sum(1)
-
-    def _logits(self, outputs: torch.Tensor) -> torch.Tensor:
-        _check_outputs(self, outputs)
-        return outputs.unflatten(1, (self.levels, self.channels))
-
-
 class Bins(NamedTuple):
     """Which interval of the real line stands for which level.
 
@@ -219,7 +186,7 @@ class LogisticMixture:
         return torch.stack(moved, 1)
 
 
-Likelihood = Bernoulli | Categorical | LogisticMixture
+Likelihood = Bernoulli | LogisticMixture
 
 
 def _interval(distance, log_scale, half: float, bottom, top) -> torch.Tensor:

@@ -9,7 +9,6 @@ not. For plain SGD the two are one. torch's own optimizers are these, and faster
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import nn
 
 from blogcore.checks import check_integer, check_number
 
@@ -117,26 +116,6 @@ def decoupled(rule: Rule) -> Rule:
         rule(theta, g, state, settings)
 
     return shrunk
-
-
-def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """The trainable parameters as two groups: first what decays, then what does not.
-
-    Biases, and the gains and shifts of normalisation (any layer whose class is named
-    …Norm…), do not decay; weights, embeddings and whatever else there is, do. A shared
-    parameter is listed once. Source: the public code of BERT.
-    """
-    check_number("weight_decay", weight_decay, 0)
-    decays = {}
-    for part in model.modules():
-        norm = "Norm" in type(part).__name__
-        for name, parameter in part.named_parameters(recurse=False):
-            if parameter.requires_grad:
-                decays.setdefault(parameter, not (norm or name == "bias"))
-    return [
-        {"params": [p for p in decays if decays[p]], "weight_decay": weight_decay},
-        {"params": [p for p in decays if not decays[p]], "weight_decay": 0.0},
-    ]
 
 
 def warm_up(optimizer: torch.optim.Optimizer, steps: int) -> Schedule:

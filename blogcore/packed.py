@@ -18,22 +18,14 @@ from blogcore.data import Examples
 from blogcore.optim import linear_decay
 from blogcore.runtime import stream
 from blogcore.tasks import LabelledTexts, labelled_texts
-from blogcore.texts import lines
+from blogcore.texts import SOURCES, lines
 from blogcore.tokens import BertTokenizer, Texts, Vocabulary, character_vocabulary
 from blogcore.training import seeded, train
 
 Arrays = dict[str, object]
-SOURCES = ("prose", "titles", "reviews")
 PARTS = ("train", "dev", "test")
 # The files that ``chinese`` reads, as ``prepared`` wants them.
-FILES = (
-    *(f"text_zh/prose/{name}_zh.txt" for name in ("d2l", "hf_course", "quantecon")),
-    *(f"text_zh/thucnews_titles/{part}.txt" for part in ("dev", "test")),
-    *(f"text_zh/fewclue/{name}/unlabeled.json" for name in ("tnews", "eprstmt")),
-    "text_zh/sophonplus/ChnSentiCorp_htl_all.csv",
-    "text_zh/sophonplus/waimai_10k.csv",
-    "text_zh/sophonplus/online_shopping_10_cats.zip",
-)
+FILES = tuple(file for source in SOURCES.values() for file in source)
 
 
 def packed(texts: Iterable[str], tokenizer: BertTokenizer, length: int) -> torch.Tensor:

@@ -2,8 +2,7 @@
 
 What is made of them, standardised inputs or patches, is the business of ``data`` and
 ``images``. Digits and two photographs come with scikit-learn, a portrait with
-matplotlib; MNIST, CIFAR-10 and the Olivetti faces are read from the folder that
-BLOGCORE_DATA names.
+matplotlib; MNIST and CIFAR-10 are read from the folder that BLOGCORE_DATA names.
 """
 
 import hashlib
@@ -28,6 +27,7 @@ CIFAR_FILES = {
     "train": [f"data_batch_{part}.bin" for part in range(1, 6)],
     "test": ["test_batch.bin"],
 }
+CLASSES = 10  # of digits, MNIST and CIFAR-10 alike
 JPEG_ARRAYS = ("jpeg", "offsets", "y")
 DAMAGE = (BadZipFile, EOFError, KeyError, OSError, ValueError, zlib.error)
 
@@ -53,7 +53,7 @@ def digits() -> Pictures:
         raise RuntimeError(
             f"digits: sha256 {found} is not {DIGITS_SHA256} (scikit-learn 1.9.1's copy)"
         )
-    return _checked("digits", bunch.images[:, None].astype(np.uint8), bunch.target, 10)
+    return _checked("digits", bunch.images[:, None].astype(np.uint8), bunch.target)
 
 
 def photographs() -> torch.Tensor:
@@ -102,17 +102,7 @@ def mnist(folder: Path) -> tuple[Pictures, Pictures]:
     """
     path = _found(folder, "mnist.npz")
     arrays = _read(path, ("x_train", "y_train", "x_test", "y_test"))
-    return _grey(path, *arrays[:2], 28, 10), _grey(path, *arrays[2:], 28, 10)
-
-
-def olivetti(folder: Path) -> Pictures:
-    """The Olivetti faces: 400 pictures of 64 × 64, 256 levels, labels the 40 persons.
-
-    Reads ``images/olivetti.npz`` or ``olivetti.npz``: x, y. Raises FileNotFoundError if
-    there is neither, ValueError for a damaged file.
-    """
-    path = _found(folder, "olivetti.npz")
-    return _grey(path, *_read(path, ("x", "y")), 64, 40)
+    return _grey(path, *arrays[:2]), _grey(path, *arrays[2:])
 
 
 def cifar10(folder: Path) -> tuple[Pictures, Pictures]:
@@ -132,7 +122,7 @@ def cifar10(folder: Path) -> tuple[Pictures, Pictures]:
             f"folder: {folder} has neither cifar-10-batches-bin/ nor "
             "images/cifar10_jpeg.npz"
         )
-    train, test = (_checked("CIFAR-10", *pictures, 10) for pictures in read)
+    train, test = (_checked("CIFAR-10", *pictures) for pictures in read)
     return train, test
 
 
@@ -155,20 +145,20 @@ def _read(path: Path, names: Sequence[str]) -> list[np.ndarray]:
         raise ValueError(f"{path.name}: damaged ({error})") from error
 
 
-def _grey(path: Path, pictures, labels, size: int, classes: int) -> Pictures:
-    if pictures.dtype != np.uint8 or pictures.shape != (len(labels), size, size):
+def _grey(path: Path, pictures, labels) -> Pictures:
+    if pictures.dtype != np.uint8 or pictures.shape != (len(labels), 28, 28):
         raise ValueError(
             f"{path.name}: {pictures.dtype} images of shape {pictures.shape}, not "
-            f"uint8 ({len(labels)}, {size}, {size})"
+            f"uint8 ({len(labels)}, 28, 28)"
         )
-    return _checked(path.name, pictures[:, None], labels, classes)
+    return _checked(path.name, pictures[:, None], labels)
 
 
-def _checked(name: str, pictures, labels: np.ndarray, classes: int) -> Pictures:
+def _checked(name: str, pictures, labels: np.ndarray) -> Pictures:
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"{name}: {labels.dtype} labels of shape {labels.shape}")
-    if not (len(labels) and 0 <= labels.min() <= labels.max() < classes):
-        raise ValueError(f"{name}: labels are not all in 0 … {classes - 1}")
+    if not (len(labels) and 0 <= labels.min() <= labels.max() < CLASSES):
+        raise ValueError(f"{name}: labels are not all in 0 … {CLASSES - 1}")
     return Pictures(
         torch.from_numpy(np.ascontiguousarray(pictures)),
         torch.from_numpy(labels.astype(np.int64)),

@@ -23,20 +23,10 @@ def log_partition(n: float, beta: float = 1.0) -> float:
     = log ₀F₁(n/2; κ²/4) = log[Γ(n/2) (2/κ)^ν I_ν(κ)], ν = n/2 − 1, summed as the power
     series of the Bessel function: its terms are positive, so nothing cancels, and its
     logarithms neither overflow nor underflow. Raises ValueError for n < 1, β < 0 or
-    n or κ > 10¹²; so do the two functions below.
+    n or κ > 10¹²; so does ``entropy_gap``.
     """
     series = _series(n, beta)
     return series.excess + 2 * series.peak + series.log_sum
-
-
-def mean_cosine(n: float, beta: float = 1.0) -> float:
-    """E[e^{κ cosθ} cosθ] / E[e^{κ cosθ}] = I_{n/2}(κ) / I_{n/2−1}(κ), κ = βn.
-
-    The mean cosine under the von Mises–Fisher distribution of concentration κ; in the
-    series of ``log_partition`` the mean of 2k, k the order of a term, is κ times it.
-    """
-    series = _series(n, beta)
-    return 2 * (series.peak + series.shift) / (beta * n) if beta else 0.0
 
 
 def entropy_gap(n: float, beta: float = 1.0) -> float:

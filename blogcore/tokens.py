@@ -127,15 +127,13 @@ def read_vocabulary(path: Path) -> Vocabulary:
         raise ValueError(f"path: {path} is no vocabulary ({error})") from error
 
 
-def character_vocabulary(
-    texts: Iterable[str], least: int = 1, lowercase: bool = True
-) -> Vocabulary:
+def character_vocabulary(texts: Iterable[str], least: int = 1) -> Vocabulary:
     """The specials, then every character seen ``least`` times, frequent ones first.
 
     A character inside a word, after another, counts as a token of its own, “##c”.
     """
     check_integer("least", least, 1)
-    cut = Counter(word for text in texts for word in words(text, lowercase))
+    cut = Counter(word for text in texts for word in words(text))
     counts: Counter[str] = Counter()
     for word, times in cut.items():
         if word not in SPECIALS:

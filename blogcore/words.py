@@ -79,10 +79,8 @@ class WordTokenizer(BertTokenizer):
     (2020), «Tokenizer».
     """
 
-    def __init__(
-        self, vocabulary: Vocabulary, lowercase: bool = True, cut: Cut = dictionary_cut
-    ):
-        super().__init__(vocabulary, lowercase)
+    def __init__(self, vocabulary: Vocabulary, cut: Cut = dictionary_cut):
+        super().__init__(vocabulary)
         self.cut = cut
 
     def tokenize(self, text: str) -> list[str]:
@@ -99,7 +97,7 @@ class WordTokenizer(BertTokenizer):
             raise TypeError(f"text: {text!r} is not a text")
         found = []
         for part in _SPECIAL.split(text):
-            part = part if part in SPECIALS else self._plain(part)
+            part = part if part in SPECIALS else _plain(part)
             cut = [part] if part in SPECIALS else list(self.cut(part))
             _check_nothing_lost(part, cut)
             found += filter(None, cut)
@@ -109,16 +107,8 @@ class WordTokenizer(BertTokenizer):
         # A single character is BERT's: where it stands in a word, it is a “##” piece.
         return len(segment) > 1 and segment in self.vocabulary
 
-    def _plain(self, text: str) -> str:
-        if not self.lowercase:
-            return text
-        apart = unicodedata.normalize("NFD", text.lower())
-        return "".join(c for c in apart if unicodedata.category(c) != "Mn")
 
-
-def word_vocabulary(
-    base: Vocabulary, frequent: Iterable[str], size: int, lowercase: bool = True
-) -> Vocabulary:
+def word_vocabulary(base: Vocabulary, frequent: Iterable[str], size: int) -> Vocabulary:
     """What BERT's cut can reach of ``base``, then the first ``size`` words not in it.
 
     ``frequent`` names words by falling count, say ``lexicon.dictionary().words``. Of
@@ -128,7 +118,7 @@ def word_vocabulary(
     places. Raises ValueError if there are fewer words.
     """
     check_integer("size", size, 0)
-    kept = [token for token in base.tokens if _is_reachable(token, lowercase)]
+    kept = [token for token in base.tokens if _is_reachable(token)]
     known, added = set(kept), []
     for word in frequent:
         if len(added) == size:
@@ -141,16 +131,14 @@ def word_vocabulary(
     return Vocabulary([*kept, *added])
 
 
-def averaging(
-    vocabulary: Vocabulary, base: Vocabulary, lowercase: bool = True
-) -> torch.Tensor:
+def averaging(vocabulary: Vocabulary, base: Vocabulary) -> torch.Tensor:
     """A, sparse (new tokens, old tokens): new rows as means of old ones, E' = A E.
 
     A token of ``base`` is its own row; another has 1/k at each of the k pieces into
     which BERT cuts it ([UNK] among them, if a character is unknown). Rows sum to 1.
     Source: Su (2020), and ``load_embeddings`` of bert4keras.
     """
-    old = BertTokenizer(base, lowercase)
+    old = BertTokenizer(base)
     rows, columns, values = [], [], []
     for row, token in enumerate(vocabulary.tokens):
         pieces = [token] if token in base else old.tokenize(token)
@@ -167,11 +155,17 @@ def averaging(
     ).coalesce()
 
 
-def _is_reachable(token: str, lowercase: bool) -> bool:
+def _plain(text: str) -> str:
+    """Without capitals and accents."""
+    apart = unicodedata.normalize("NFD", text.lower())
+    return "".join(c for c in apart if unicodedata.category(c) != "Mn")
+
+
+def _is_reachable(token: str) -> bool:
     """Can BERT's cut yield it? A “##” piece follows a letter in the same word."""
     inner = token.startswith("##") and len(token) > 2
     word = "a" + token[2:] if inner else token
-    return token in SPECIALS or separated(word, lowercase) == [word]
+    return token in SPECIALS or separated(word) == [word]
 
 
 def _check_nothing_lost(text: str, cut: Sequence[str]) -> None:

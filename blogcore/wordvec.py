@@ -17,29 +17,21 @@ from blogcore.checks import check_integer, check_number
 class Softmax(NamedTuple):
     """What of the distributions p ∝ e^energy is needed, one entry a distribution.
 
-    ``log_partition`` log Z = log Σ e^energy, ``mean_energy`` Σ p·energy, and
-    ``log_square`` log Σ e^{2 energy}.
+    ``log_partition`` log Z = log Σ e^energy, and ``mean_energy`` Σ p·energy.
     """
 
     log_partition: torch.Tensor
     mean_energy: torch.Tensor
-    log_square: torch.Tensor
 
     def entropy(self) -> torch.Tensor:
         """H = log Z − Σ p·energy, in nats, but for the rounding of log Z; never < 0."""
         return (self.log_partition - self.mean_energy).clamp(min=0)
 
-    def participation(self) -> torch.Tensor:
-        """Σ p²: 1/K if the weight is spread over K cells, 1 if it sits in one."""
-        return (self.log_square - 2 * self.log_partition).exp()
-
     def joined(self) -> "Softmax":
         """The softmax over all cells of the distributions along the last axis."""
         share = self.log_partition.softmax(-1)
         return Softmax(
-            self.log_partition.logsumexp(-1),
-            (share * self.mean_energy).sum(-1),
-            self.log_square.logsumexp(-1),
+            self.log_partition.logsumexp(-1), (share * self.mean_energy).sum(-1)
         )
 
 
@@ -138,11 +130,10 @@ def pmi(joint: torch.Tensor) -> torch.Tensor:
     return (joint * total).log() - rows.log() - columns.log()
 
 
-def _exact(energies: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _exact(energies: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     log_z = energies.logsumexp(-1)
     shares = (energies - log_z[:, None]).exp()
-    mean = (shares * energies).sum(-1)
-    return log_z, mean, 2 * log_z + shares.square().sum(-1).log()
+    return log_z, (shares * energies).sum(-1)
 
 
 def _check_vectors(centre: torch.Tensor, context: torch.Tensor) -> None:

@@ -170,7 +170,7 @@ WRONG = {
     "sphere": [
         *[
             case
-            for law in (sphere.log_partition, sphere.mean_cosine, sphere.entropy_gap)
+            for law in (sphere.log_partition, sphere.entropy_gap)
             for case in (
                 (lambda law=law: law(0.99), "n: 0.99"),
                 (lambda law=law: law(-3), "n: -3"),

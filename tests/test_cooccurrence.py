@@ -11,7 +11,6 @@ from scipy import stats
 from blogcore import cooccurrence, lexicon
 from blogcore.cooccurrence import (
     dictionary_pairs,
-    divergence,
     entropy,
     marginals,
     normalized,
@@ -222,41 +221,6 @@ def test_entropy_in_nats():
     torch.testing.assert_close(entropy(both), entropy(HALF).expand(2))
 
 
-def test_divergence_from_the_marginals_is_the_mutual_information():
-    joint = planted(12, 3, 1.5, stream(0, "planted"))
-    rows, columns = marginals(joint)
-    information = entropy(rows, axes=1) + entropy(columns, axes=1) - entropy(joint)
-    found = divergence(joint, torch.outer(rows, columns).log())
-    assert information > 0.1
-    assert abs(found - information) < 1e-12
-    assert divergence(joint, joint.log()) == 0
-
-
-def test_divergence_where_something_is_impossible():
-    halves = torch.tensor([[0.5, 0], [0, 0.5]], dtype=torch.float64)
-    assert abs(divergence(halves, HALF.log()) - math.log(2) / 2) < 1e-15
-    assert divergence(HALF, halves.log()) == math.inf
-    assert divergence(halves, halves.log()) == 0
-
-
-def test_divergence_takes_batches_on_either_side():
-    joints = torch.stack([planted(4, 2, 1, stream(s, "planted")) for s in range(3)])
-    one = joints[0]
-    for truth, model in ((one, joints), (joints, one), (joints, joints.flip(0))):
-        found = divergence(truth, model.log())
-        pairs = zip(truth.expand(3, 4, 4), model.expand(3, 4, 4), strict=True)
-        expected = torch.stack([divergence(p, q.log()) for p, q in pairs])
-        torch.testing.assert_close(found, expected, rtol=1e-14, atol=0)
-    assert divergence(one, one.log().float()).abs() < 1e-6
-
-
-def test_the_gradient_of_the_divergence_reaches_the_model():
-    scores = torch.zeros(4, dtype=torch.float64, requires_grad=True)
-    log_model = scores.log_softmax(0).view(2, 2)
-    divergence(HALF, log_model).backward()
-    assert torch.equal(scores.grad, 0.25 - HALF.flatten())
-
-
 NAN, INF = math.nan, math.inf
 WRONG = [
     (lambda: planted(1, 2, 1.5, DICE), "size: 1 "),
@@ -303,12 +267,6 @@ WRONG = [
     (lambda: entropy(torch.stack([HALF, HALF / 2])), "that sum to 0.5 … 1"),
     (lambda: entropy(HALF, axes=1), "that sum to 0.5 … 0.5"),
     (lambda: entropy(HALF, axes=0), "axes: 0 "),
-    (lambda: divergence(HALF / 2, HALF.log()), "truth: entries 0 … 0.25"),
-    (lambda: divergence(HALF, HALF), "log_model: probabilities sum to 5"),
-    (lambda: divergence(HALF, (HALF * 1.001).log()), "log_model: probabilities sum"),
-    (lambda: divergence(HALF, HALF.log() * NAN), "log_model: probabilities sum to nan"),
-    (lambda: divergence(HALF, UNIFORM.log()), "log_model: shape (2, 3)"),
-    (lambda: divergence(HALF, IDS), "log_model: torch.int64 of shape (3,)"),
 ]
 
 

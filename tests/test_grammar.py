@@ -103,7 +103,6 @@ def test_a_grammar_repeats_and_depends_on_its_stream():
         (lambda: TINY.express(torch.tensor([[0, 2]]), stream(0, "x")), "0 … 1"),
         (lambda: TINY.express(torch.tensor([[-1, 0]]), stream(0, "x")), "meanings: "),
         (lambda: TINY.express(torch.tensor([[0]]), stream(0, "x")), r"shape \(1, 1\)"),
-        (lambda: everyday_grammar(stream(0, "x"), 0.0), "transition: 0.0"),
     ],
 )
 def test_wrong_calls_are_named(call, message):

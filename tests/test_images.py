@@ -7,13 +7,7 @@ from sklearn import datasets
 
 from blogcore import images, pictures
 from blogcore.data import Examples
-from blogcore.images import (
-    binary,
-    digits,
-    padded,
-    photographs,
-    shrunk,
-)
+from blogcore.images import binary, digits, padded, photographs
 from blogcore.runtime import stream
 
 
@@ -66,11 +60,8 @@ def test_no_pixel_is_both_trained_and_tested_on(monkeypatch):
 
 def test_what_is_read_comes_as_examples(monkeypatch):
     part = pictures.Pictures(torch.ones(2, 1, 4, 4), torch.tensor([0, 1]))
-    for name in ("mnist", "cifar10"):
-        monkeypatch.setattr(pictures, name, lambda folder: (part, part))
-        assert getattr(images, name)("anywhere") == (Examples(*part), Examples(*part))
-    monkeypatch.setattr(pictures, "olivetti", lambda folder: part)
-    assert images.olivetti("anywhere") == Examples(*part)
+    monkeypatch.setattr(pictures, "mnist", lambda folder: (part, part))
+    assert images.mnist("anywhere") == (Examples(*part), Examples(*part))
 
 
 def test_padded_keeps_the_image_amid_zeros():
@@ -79,14 +70,6 @@ def test_padded_keeps_the_image_amid_zeros():
     assert torch.equal(found[:, :, 1:6, 1:6], small.inputs)
     assert found.sum() == small.inputs.sum()
     assert torch.equal(padded(small, 5).inputs, small.inputs)
-
-
-def test_shrunk_is_an_average():
-    small = examples(2, 3, 4, 6)
-    blocks = small.inputs.double().view(2, 3, 2, 2, 3, 2).mean((3, 5))
-    found = shrunk(small, 2).inputs
-    assert found.dtype == torch.uint8
-    assert (found - blocks).abs().max() <= 0.5
 
 
 def test_binary_pixels_have_the_grey_values_as_means():
@@ -117,8 +100,6 @@ def test_wrong_calls_are_refused_by_name():
         (ValueError, "stride: 0", lambda: photographs(8, 0)),
         (ValueError, "size: 161 exceeds 160", lambda: photographs(161, 8)),
         (ValueError, "size: 7", lambda: padded(batch, 7)),
-        (ValueError, "factor: 3 does not divide 8 × 8", lambda: shrunk(batch, 3)),
-        (ValueError, "factor: 0", lambda: shrunk(batch, 0)),
         (ValueError, "levels: 1", lambda: binary(batch.inputs, 1, stream(0, "b"))),
         (
             ValueError,

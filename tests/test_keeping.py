@@ -333,7 +333,8 @@ class TestRows:
         def show(book: Small) -> str:
             found.clear()
             page = Page(book.root, "tide")
-            gallery.show(page.experiments["moon"], "tide", book.root / "data")
+            monkeypatch.setattr(gallery, "DATA", book.root / "data")
+            gallery.show(page.experiments["moon"], "tide")
             return "".join(found)
 
         return show

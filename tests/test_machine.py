@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 figure, axes = plt.subplots()
 axes.plot([0, 1], [0, 1])[0].get_linewidth()
 """
-IMAGES = ("mnist", "olivetti", "cifar10_jpeg")
+IMAGES = ("mnist", "cifar10_jpeg")
 OTHERS = {"HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"}
 
 

@@ -6,12 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from blogcore.blocks import Block, EncoderConfig
-from blogcore.networks import mlp, normalised_relu, tanh
+from blogcore.networks import mlp, tanh
 from blogcore.optim import (
     Optimizer,
     adam,
-    decay_groups,
     decoupled,
     l2,
     linear_decay,
@@ -50,10 +48,18 @@ def machine() -> nn.Module:
     return mlp((3, 4, 2), [stream(0, "init")], tanh).double()
 
 
+def two_groups(model: nn.Module) -> list[dict]:
+    """Weights that decay, biases that do not."""
+    halves = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        halves[name.endswith("weight")].append(parameter)
+    return [{"params": halves[d], "weight_decay": 0.2 * d} for d in (True, False)]
+
+
 def moved(make, steps=50, *, groups=False) -> nn.Module:
     """A network after some steps along gradients that change with it."""
     model = machine()
-    optimizer = make(decay_groups(model, 0.2) if groups else model.parameters())
+    optimizer = make(two_groups(model) if groups else model.parameters())
     schedule = linear_decay(optimizer, 60, 5)
     for step in range(steps):
         schedule(step)
@@ -110,34 +116,6 @@ def test_without_a_gradient_nothing_moves_and_nothing_decays(rule):
     assert not optimizer.state
 
 
-def test_decay_spares_biases_and_the_gains_of_norms():
-    config = EncoderConfig(7, 8, 2, 1, 16, 5)
-    block = nn.Sequential(nn.Embedding(7, 8), Block(config))
-    block.constant = nn.Parameter(torch.zeros(3))
-    population = mlp((3, 4, 1), [stream(0, "init")] * 2, normalised_relu)
-    block[1].attention.query.requires_grad_(False)
-    for model, expected in (
-        (block, {n for n, p in block.named_parameters() if p.ndim == 2}),
-        (population, {"0.weight", "2.weight"}),
-    ):
-        decaying, spared = decay_groups(model, 0.01)
-        assert (decaying["weight_decay"], spared["weight_decay"]) == (0.01, 0.0)
-        names = {p: n for n, p in model.named_parameters()}
-        found = {names[p] for p in decaying["params"]}
-        frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
-        assert found == (expected | {"constant"} & set(names.values())) - frozen
-        listed = [*decaying["params"], *spared["params"]]
-        assert {names[p] for p in listed} == set(names.values()) - frozen
-        assert len(listed) == len(set(listed))
-
-
-def test_a_shared_parameter_is_in_one_group_once():
-    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5), nn.LayerNorm(5))
-    model[1].weight = model[0].weight
-    decaying, spared = decay_groups(model, 0.1)
-    assert [len(decaying["params"]), len(spared["params"])] == [1, 3]
-
-
 def test_the_rate_rises_to_the_whole_once_and_falls_to_zero():
     optimizer = torch.optim.SGD(
         [{"params": [torch.ones(1)]}, {"params": [torch.ones(1)], "lr": 4.0}], lr=2.0
@@ -178,10 +156,8 @@ def test_wrong_settings_are_refused_by_name():
         ),
         (
             "weight_decay: 0.1, but adam does not decay",
-            lambda: Optimizer(decay_groups(machine(), 0.1), adam, lr=1),
+            lambda: Optimizer(parameters, adam, lr=1, weight_decay=0.1),
         ),
-        ("weight_decay: -1", lambda: decay_groups(machine(), -1)),
-        ("weight_decay: '0'", lambda: decay_groups(machine(), "0")),
     ]
     optimizer = torch.optim.SGD(parameters, lr=1.0)
     calls += [

@@ -16,7 +16,6 @@ from blogcore.pictures import (
     cifar10,
     digits,
     mnist,
-    olivetti,
     photographs,
     portrait,
 )
@@ -64,7 +63,7 @@ def test_an_altered_portrait_is_refused(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["", "images"])
-def test_mnist_and_faces_are_read_where_they_lie(tmp_path, place):
+def test_mnist_is_read_where_it_lies(tmp_path, place):
     folder = tmp_path / place
     folder.mkdir(exist_ok=True)
     drawn = greys(7, 28, 28)
@@ -77,54 +76,48 @@ def test_mnist_and_faces_are_read_where_they_lie(tmp_path, place):
     assert np.array_equal(test.levels[:, 0].numpy(), drawn[5:])
     assert test.labels.tolist() == [5, 6]
     assert test.labels.dtype == torch.int64
-    faces = greys(3, 64, 64)
-    np.savez(folder / "olivetti.npz", x=faces, y=np.array([0, 39, 7]))
-    found = olivetti(tmp_path)
-    assert np.array_equal(found.levels[:, 0].numpy(), faces)
-    assert found.labels.tolist() == [0, 39, 7]
 
 
-def write(folder: Path, name: str, **arrays) -> Path:
-    np.savez(folder / name, **arrays)
-    return folder
+def write(folder: Path, **arrays) -> Path:
+    path = folder / "mnist.npz"
+    np.savez(path, x_train=greys(2, 28, 28), y_train=np.array([0, 9]), **arrays)
+    return path
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path):
-    good = greys(3, 64, 64)
+    good = greys(3, 28, 28)
     labels = np.array([0, 1, 2])
-    for arrays, words in [
-        ({"x": good}, "olivetti.npz: damaged"),
-        ({"x": good.astype(float), "y": labels}, "olivetti.npz: float64 images"),
-        (
-            {"x": good[:, :32], "y": labels},
-            "olivetti.npz: uint8 images of shape (3, 32",
-        ),
-        ({"x": good, "y": labels[:2]}, "(3, 64, 64), not uint8 (2, 64, 64)"),
-        ({"x": good, "y": labels + 38}, "labels are not all in 0 … 39"),
-        ({"x": good, "y": labels - 1}, "labels are not all in 0 … 39"),
-        ({"x": good[:0], "y": labels[:0]}, "labels are not all in 0 … 39"),
-        ({"x": good, "y": labels + 0.5}, "float64 labels of shape (3,)"),
-        ({"x": good, "y": labels[:, None]}, "labels of shape (3, 1)"),
+    for x, y, words in [
+        (good.astype(float), labels, "mnist.npz: float64 images"),
+        (good[:, :14], labels, "mnist.npz: uint8 images of shape (3, 14"),
+        (good, labels[:2], "(3, 28, 28), not uint8 (2, 28, 28)"),
+        (good, labels + 8, "labels are not all in 0 … 9"),
+        (good, labels - 1, "labels are not all in 0 … 9"),
+        (good[:0], labels[:0], "labels are not all in 0 … 9"),
+        (good, labels + 0.5, "float64 labels of shape (3,)"),
+        (good, labels[:, None], "labels of shape (3, 1)"),
     ]:
-        write(tmp_path, "olivetti.npz", **arrays)
+        write(tmp_path, x_test=x, y_test=y)
         with pytest.raises(ValueError) as caught:
-            olivetti(tmp_path)
+            mnist(tmp_path)
         assert words in str(caught.value)
-    path = write(tmp_path, "olivetti.npz", x=good, y=labels) / "olivetti.npz"
+    write(tmp_path, x_test=good)
+    with pytest.raises(ValueError, match=r"mnist.npz: damaged"):
+        mnist(tmp_path)
+    path = write(tmp_path, x_test=good, y_test=labels)
     whole = path.read_bytes()
-    for length in range(0, len(whole), 1201):
+    for length in range(0, len(whole), 601):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"olivetti.npz: damaged"):
-            olivetti(tmp_path)
+        with pytest.raises(ValueError, match=r"mnist.npz: damaged"):
+            mnist(tmp_path)
 
 
 def test_one_array_under_an_archives_name_is_refused(tmp_path):
     """numpy writes it without a word, and gave an AttributeError here."""
-    for name, read in (("mnist.npz", mnist), ("olivetti.npz", olivetti)):
-        with open(tmp_path / name, "wb") as file:
-            np.save(file, greys(3, 28, 28))
-        with pytest.raises(ValueError, match=f"{name}: damaged .one array without a"):
-            read(tmp_path)
+    with open(tmp_path / "mnist.npz", "wb") as file:
+        np.save(file, greys(3, 28, 28))
+    with pytest.raises(ValueError, match=r"mnist.npz: damaged .one array without a"):
+        mnist(tmp_path)
     (tmp_path / "images").mkdir()
     with open(tmp_path / "images" / "cifar10_jpeg.npz", "wb") as file:
         np.save(file, greys(3))
@@ -135,7 +128,6 @@ def test_one_array_under_an_archives_name_is_refused(tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     for name, read in (
         ("neither images/mnist.npz nor mnist.npz", mnist),
-        ("olivetti.npz", olivetti),
         ("cifar-10-batches-bin/ nor images/cifar10_jpeg.npz", cifar10),
     ):
         with pytest.raises(FileNotFoundError, match=name):
@@ -244,11 +236,8 @@ def test_cifar10_reads_the_real_data():
 
 @pytest.mark.slow
 @pytest.mark.skipif("BLOGCORE_DATA" not in os.environ, reason="BLOGCORE_DATA not set")
-def test_the_real_digits_and_faces_are_what_they_are_known_to_be():
+def test_the_real_digits_are_what_they_are_known_to_be():
     folder = Path(os.environ["BLOGCORE_DATA"])
     train, test = mnist(folder)
     assert (len(train.labels), len(test.labels)) == (60_000, 10_000)
     assert abs(train.levels.double().mean() / 255 - 0.1307) < 1e-4
-    faces = olivetti(folder)
-    assert faces.labels.bincount().tolist() == [10] * 40
-    assert faces.levels.shape == (400, 1, 64, 64)

@@ -79,7 +79,8 @@ def test_hard_text_is_harder_to_predict():
     for kind in ("predictable", "hard"):
         source = playground.language(kind, 4)
         ids = source.sample(300, playground.PLACES, stream(4, "texts")).ids
-        surprise[kind] = source.surprise(ids).mean().item()
+        told = source.cloze(ids).gather(2, ids[:, :, None])
+        surprise[kind] = -told.mean().item()
     assert surprise["predictable"] < 0.6 * surprise["hard"]
     with pytest.raises(ValueError, match="kind: 'soft' is not"):
         playground.language("soft", 4)

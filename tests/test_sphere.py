@@ -16,7 +16,6 @@ from blogcore.sphere import (
     entropy_gap,
     frozen_exponent,
     log_partition,
-    mean_cosine,
     memorising_dimension,
     needed_dimension,
     offset,
@@ -31,11 +30,11 @@ close = pytest.approx
 
 
 def from_series(n, beta):
-    """log E, mean cosine and gap by mpmath's ₀F₁; for κ that are not large."""
+    """log E and the gap by mpmath's ₀F₁; for κ that are not large."""
     kappa = mp.mpf(beta) * mp.mpf(n)
     whole = mp.hyp0f1(mp.mpf(n) / 2, kappa**2 / 4)
     cosine = mp.hyp0f1(mp.mpf(n) / 2 + 1, kappa**2 / 4) / whole * kappa / n
-    return mp.log(whole), cosine, mp.log(whole) - kappa * cosine
+    return mp.log(whole), mp.log(whole) - kappa * cosine
 
 
 def from_quadrature(n, beta):
@@ -64,7 +63,7 @@ def from_quadrature(n, beta):
     cosine = mp.fdot(weights, cosines) / total
     constant = mp.loggamma(n / 2) - mp.loggamma((n - 1) / 2) - mp.log(mp.pi) / 2
     whole = logs(start) + mp.log(total * step) + constant
-    return whole, cosine, whole - kappa * cosine
+    return whole, whole - kappa * cosine
 
 
 def exactly(n, beta):
@@ -83,10 +82,10 @@ def test_the_two_references_agree(n, beta):
 
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("n", [1, 1.25, 2, 3, 8, 31.5, 32.5, 96, 512, 4096, 1e5, 1e6])
-def test_partition_cosine_and_gap_have_twelve_digits(n, beta):
-    found = log_partition(n, beta), mean_cosine(n, beta), entropy_gap(n, beta)
+def test_partition_and_gap_have_twelve_digits(n, beta):
+    found = log_partition(n, beta), entropy_gap(n, beta)
     # Most are right to 15 digits; only β = 10⁴ costs the gap three of them.
-    tolerances = (1e-14, 1e-14, 1e-14 if beta <= 100 else 1e-12)
+    tolerances = (1e-14, 1e-14 if beta <= 100 else 1e-12)
     for value, true, rel in zip(found, exactly(n, beta), tolerances, strict=True):
         assert value == close(float(true), rel=rel, abs=0)
 
@@ -99,7 +98,6 @@ def test_in_one_and_three_dimensions_the_gap_is_elementary(beta):
         mean = 1 / tanh(kappa) - 1 / kappa
         gap = log(sinh(kappa) / kappa) - kappa * mean
         assert entropy_gap(3, beta) == close(gap, abs=1e-10)
-        assert mean_cosine(3, beta) == close(mean, abs=1e-10)
 
 
 def test_the_gaps_that_the_post_speaks_of():
@@ -138,27 +136,18 @@ def test_the_gap_is_minus_a_divergence_of_the_cosines_law(n, beta):
             float(cosine_density(c, n)) * exp(kappa * c - whole) * (kappa * c - whole)
         )
 
-    middle = mean_cosine(n, beta)
-    found, _ = integrate.quad(divergence, -1, 1, points=[middle], epsabs=1e-12)
+    found, _ = integrate.quad(divergence, -1, 1, points=[saddle(beta)], epsabs=1e-12)
     assert entropy_gap(n, beta) == close(-found, rel=1e-9)
 
 
 @pytest.mark.parametrize("n", [1, 2.5, 96, 1e4])
 @pytest.mark.parametrize("beta", [0.02, 1, 7])
-def test_derivatives_by_the_concentration(n, beta):
-    step = 1e-4 * beta
-    kappa, around = beta * n, (beta + step, beta - step)
-    up, down = (log_partition(n, b) for b in around)
-    assert mean_cosine(n, beta) == close((up - down) / (2 * step * n), rel=1e-7)
-    up, down = (mean_cosine(n, b) for b in around)
-    bend = (up - down) / (2 * step * n)
-    assert bend == close(
-        1 - mean_cosine(n, beta) ** 2 - (n - 1) * mean_cosine(n, beta) / kappa,
-        rel=1e-6,
-        abs=1e-11,
-    )
-    up, down = (entropy_gap(n, b) for b in around)
-    assert -kappa * bend == close((up - down) / (2 * step * n), rel=1e-6, abs=1e-11)
+def test_the_gap_is_the_partition_less_its_derivative(n, beta):
+    """h = log E − β ∂ log E/∂β, the mean energy being the derivative times β."""
+    step = 1e-4
+    up, down = (log_partition(n, beta * (1 + s)) for s in (step, -step))
+    expected = log_partition(n, beta) - (up - down) / (2 * step)
+    assert entropy_gap(n, beta) == close(expected, rel=1e-6)
 
 
 def test_the_gap_is_negative_and_falls_with_dimension_and_length():
@@ -172,7 +161,7 @@ def test_the_gap_is_negative_and_falls_with_dimension_and_length():
 
 
 def test_without_length_nothing_is_known():
-    assert log_partition(7, 0) == mean_cosine(7, 0) == entropy_gap(7, 0) == 0
+    assert log_partition(7, 0) == entropy_gap(7, 0) == 0
     assert log_partition(7, 1e-200) == entropy_gap(7, 1e-200) == 0
     assert saddle(0) == slope(0) == offset(0) == 0
 
@@ -180,7 +169,8 @@ def test_without_length_nothing_is_known():
 def test_a_million_dimensions_and_huge_concentrations_are_cheap():
     tracemalloc.start()
     for n, kappa in ((1e6, 1e9), (2, 1e9), (1e6, 1e6), (1e12, 1e6)):
-        assert 0 < mean_cosine(n, kappa / n) < 1
+        assert 0 < log_partition(n, kappa / n) < kappa
+        assert entropy_gap(n, kappa / n) < 0
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 20e6
@@ -217,7 +207,7 @@ def test_slope_and_offset_are_the_expansion_of_40_digit_gaps(beta):
         b = mp.mpf(beta)
         c = 2 * b / (1 + mp.sqrt(1 + 4 * b**2))
         dimensions = [500 * 2**i for i in range(6)]
-        row = [from_quadrature(n, b)[2] - mp.log(1 - c**2) / 2 * n for n in dimensions]
+        row = [from_quadrature(n, b)[1] - mp.log(1 - c**2) / 2 * n for n in dimensions]
         assert slope(beta) == close(float(-mp.log(1 - c**2) / 2), rel=1e-14)
         first = (row[-1] - row[-2]) * -2 * dimensions[-2]
         for order in range(1, 6):

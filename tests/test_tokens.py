@@ -313,7 +313,6 @@ def test_a_character_vocabulary_knows_every_character_of_its_texts():
     tokenizer = BertTokenizer(vocabulary)
     assert not any("[UNK]" in tokenizer.tokenize(text) for text in texts)
     assert character_vocabulary(texts, 2).tokens[5:] == ("a", "##b", "我")
-    assert "Ä" in character_vocabulary(texts, lowercase=False)
 
 
 def test_a_vocabulary_is_read_as_it_was_written(tmp_path):
