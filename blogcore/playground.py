@@ -146,6 +146,31 @@ def best(
     return electra.optimal(*(table.gather(2, own)[..., 0] for table in (log_p, log_q)))
 
 
+def best_of_holes(
+    source: HiddenMarkov, inputs: torch.Tensor, sharpness: float
+) -> torch.Tensor:
+    """P(another token) at each place of texts with two holes ``filled``: (N, T).
+
+    Exact, for one who knows the language and the generator, but not the holes. With u
+    the tokens outside of s and t, and all pairs of holes equally likely,
+    P(s and t were the holes | x) ∝ p(u) q(x_s | u) q(x_t | u); then s holds another
+    token with probability 1 − p(x_s | u).
+    """
+    pairs = torch.combinations(torch.arange(inputs.shape[1]))
+    where = pairs.expand(len(inputs), *pairs.shape)  # (N, pairs, 2)
+    texts = inputs[:, None].expand(-1, len(pairs), -1)  # (N, pairs, T)
+    seen = torch.ones_like(texts, dtype=torch.bool).scatter(2, where, False)
+    flat = texts.flatten(0, 1), seen.flatten(0, 1)
+    log_p = source.cloze(*flat).view(*texts.shape, -1)
+    both = where[..., None].expand(-1, -1, -1, log_p.shape[-1])
+    log_p, own = log_p.gather(2, both), texts.gather(2, where)[..., None]
+    log_q = (sharpness * log_p).log_softmax(-1).gather(3, own).sum((2, 3))
+    odds = (source.log_likelihood(*flat).view(log_q.shape) + log_q).softmax(1)
+    another = odds[..., None] * -log_p.gather(3, own)[..., 0].expm1()
+    nothing = torch.zeros_like(inputs, dtype=torch.float64)
+    return nothing.scatter_add(1, where.flatten(1), another.flatten(1))
+
+
 def filled(
     source: HiddenMarkov,
     asked: Cloze,

@@ -1,11 +1,14 @@
 """The playground of the pages on ALBERT and ELECTRA."""
 
+import itertools
+
 import pytest
 import torch
 
 from blogcore import playground
 from blogcore.blocks import EncoderConfig
 from blogcore.cloze import Cloze
+from blogcore.corpus import random_markov
 from blogcore.runtime import stream
 
 SOURCE = playground.kinds(3, 0.7)
@@ -136,3 +139,24 @@ def test_the_area_is_one_where_changes_get_the_largest_scores():
 def test_a_number_of_holes_that_no_text_has_is_refused(holes):
     with pytest.raises((ValueError, TypeError), match=f"holes: {holes}"):
         playground.questions(SOURCE, holes, 0)
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 0.5, 1.0])
+def test_the_best_detector_of_two_holes_is_what_listing_everything_gives(sharpness):
+    source = random_markov(2, 3, stream(5, "listed"), 0.7, 0.7)
+    texts = torch.tensor([*itertools.product(range(3), repeat=4)])
+    joint = source.log_likelihood(texts).exp()
+    wrote, another = torch.zeros(81).double(), torch.zeros(81, 4).double()
+    for pair in itertools.combinations(range(4), 2):
+        seen = torch.ones_like(texts, dtype=torch.bool)
+        seen[:, pair] = False
+        q = (sharpness * source.cloze(texts, seen)).softmax(-1)
+        for (k, text), new in itertools.product(enumerate(texts), range(9)):
+            made, tokens = text.clone(), torch.tensor([new // 3, new % 3])
+            made[list(pair)] = tokens
+            place = (made * torch.tensor([27, 9, 3, 1])).sum()
+            chance = joint[k] * q[k, pair[0], new // 3] * q[k, pair[1], new % 3]
+            wrote[place] += chance
+            another[place] += chance * (made != text)
+    best = playground.best_of_holes(source, texts, sharpness)
+    assert torch.allclose(best, another / wrote[:, None], atol=1e-12)
