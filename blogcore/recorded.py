@@ -9,10 +9,9 @@ from blogcore.evidence import Estimate, interval, load_records
 from blogcore.show import escaped, plain_table
 from blogcore.unitcode import digest, parts
 from blogcore.unitfiles import Row, recorded
-from blogcore.units import PACKAGE, tagged
+from blogcore.units import PACKAGE, PLANNED, tagged
 
 FEWEST = 3  # seeds for a verdict
-PLANNED = "one H100"  # the card that the seconds of an experiment were planned for
 Found = list[tuple[list[str], float | None]]  # None: not recorded yet
 
 
