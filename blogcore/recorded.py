@@ -21,6 +21,24 @@ def runs(data: Path, page: str, profile: str) -> list[dict]:
     return [run for run in found if run["profile"] == profile]
 
 
+def together(found: Sequence[dict], name: str) -> Estimate | None:
+    """A claim's interval over the seeds of all runs, as if they had been one.
+
+    None for fewer than two runs that judged it, and where they share seeds, as repeats
+    of a timing and units do: those are no further evidence.
+    """
+    judged = [
+        [tuple(row) for row in record["rows"]]
+        for run in found
+        for record in run["records"]
+        if record.get("id") == name and record.get("rows")
+    ]
+    seeds = [{(label, seed) for label, seed, _ in rows} for rows in judged]
+    if len(judged) < 2 or len(set.union(*seeds)) < sum(map(len, seeds)):
+        return None
+    return interval([value for rows in judged for *_, value in rows])
+
+
 def of_profile(
     data: Path, page: str, prefix: str, heads: Sequence[str], across: str
 ) -> str:
