@@ -22,7 +22,7 @@ from blogcore.runtime import LARGEST_ROOT
 from blogcore.unitcode import digest
 from blogcore.unitfiles import Folder, clear, held_by, in_hand
 from blogcore.unitpictures import merge_all
-from blogcore.units import PACKAGE, Page, Unit, paged
+from blogcore.units import PACKAGE, PLANNED, Page, Unit, paged
 from blogcore.worker import GRACE, MARGIN, Work
 
 BAR = "{desc}: {bar:24} {n_fmt} of {total_fmt} units, {elapsed}{postfix}"
@@ -157,7 +157,7 @@ def _list(work: Work, options: argparse.Namespace) -> int:
             }
             told = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
             needed = sum(seconds[u.name] for u in left)
-            last = f", about {needed:.0f} s on {work.device_name}" if left else ""
+            last = f", about {needed:.0f} s {work.where(left)}" if left else ""
             print(f"{page.slug} {experiment.name}: {len(units)} units: {told}{last}")
     return 0
 
@@ -176,6 +176,11 @@ def _run(work: Work, options: argparse.Namespace) -> int:
         raise ValueError(
             f"budget: {max(work.left, 0):.0f} s are left, but the shortest open unit "
             f"needs {shortest:.0f} s"
+        )
+    if work.new(single):
+        _say(
+            f"new on {work.device_name}: the first units may take far longer or less "
+            f"than planned for {PLANNED}"
         )
     work.settle()
     count = options.workers or max(unit.experiment.workers for unit in single)
@@ -264,8 +269,8 @@ def _tell(work: Work) -> None:
         needed = [seconds[unit.name] for unit in units]
         how = "the same command" if place == 1 else f"torchrun --nproc-per-node {place}"
         _say(
-            f"{count} are left, {sum(needed):.0f} s in all, the longest "
-            f"{MARGIN * max(needed):.0f} s: {how} goes on with them"
+            f"{count} are left, {sum(needed):.0f} s in all {work.where(units)}, "
+            f"the longest {MARGIN * max(needed):.0f} s: {how} goes on with them"
         )
 
 

@@ -9,10 +9,9 @@ from blogcore.evidence import Estimate, interval, load_records
 from blogcore.show import escaped, plain_table
 from blogcore.unitcode import digest, parts
 from blogcore.unitfiles import Row, recorded
-from blogcore.units import PACKAGE, tagged
+from blogcore.units import PACKAGE, PLANNED, tagged
 
 FEWEST = 3  # seeds for a verdict
-PLANNED = "one H100"  # the card that the seconds of an experiment were planned for
 Found = list[tuple[list[str], float | None]]  # None: not recorded yet
 
 
@@ -20,6 +19,24 @@ def runs(data: Path, page: str, profile: str) -> list[dict]:
     """A page's recorded runs of one profile."""
     found = load_records(data / "records" / f"{page}.json")
     return [run for run in found if run["profile"] == profile]
+
+
+def together(found: Sequence[dict], name: str) -> Estimate | None:
+    """A claim's interval over the seeds of all runs, as if they had been one.
+
+    None for fewer than two runs that judged it, and where they share seeds, as repeats
+    of a timing and units do: those are no further evidence.
+    """
+    judged = [
+        [tuple(row) for row in record["rows"]]
+        for run in found
+        for record in run["records"]
+        if record.get("id") == name and record.get("rows")
+    ]
+    seeds = [{(label, seed) for label, seed, _ in rows} for rows in judged]
+    if len(judged) < 2 or len(set.union(*seeds)) < sum(map(len, seeds)):
+        return None
+    return interval([value for rows in judged for *_, value in rows])
 
 
 def of_profile(

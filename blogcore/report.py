@@ -17,6 +17,10 @@ from blogcore.units import Experiment
 GLUE = "application/papermill.record/"
 RECORDS = "blogcore-records"  # marks an output that from_records makes
 AUDIT = "_audit"
+TOGETHER = (
+    "<p>All together: one interval over the seeds of all recorded root seeds, this "
+    "page's too. It was computed after they were known.</p>"
+)
 # The fields of a claim that a record repeats, so that the ledger needs no other file.
 STATED = ("id", "statement", "author", "test", "unit", "quantity", "of")
 
@@ -311,17 +315,27 @@ def _show_records(*call: object) -> None:
 def _other_seeds(page: str, seed: int, claims: Sequence[str]) -> str:
     found = recorded.runs(DATA, page, "book")
     runs = [run for run in found if run["seed"] != seed]
-    return _verdicts_by_seed(runs, claims)
-
-
-def _verdicts_by_seed(runs: Sequence[dict], names: Iterable[str]) -> str:
-    """A table of each claim's verdict in each run, empty where it had none."""
     if not runs:
         return "<p>No other root seed is recorded.</p>"
-    found = [{r.get("id"): r.get("verdict") for r in run["records"]} for run in runs]
+    stated = {claim.id: claim for claim in load_claims(page.removesuffix(AUDIT))}
     rows = [
-        [name, *(wording.badge(v[name]) if v.get(name) else "" for v in found)]
-        for name in names
+        [name, *_verdicts_by_seed(runs, name), _together(found, stated.get(name))]
+        for name in claims
     ]
-    heads = ("Claim", *(f"root seed {run['seed']}" for run in runs))
-    return table_html(heads, rows, "claims seeds")
+    heads = ("Claim", *(f"root seed {run['seed']}" for run in runs), "all together")
+    return table_html(heads, rows, "claims seeds") + TOGETHER
+
+
+def _verdicts_by_seed(runs: Sequence[dict], name: str) -> list[str]:
+    """A claim's verdict in each run, empty where it had none."""
+    found = [{r.get("id"): r.get("verdict") for r in run["records"]} for run in runs]
+    return [wording.badge(v[name]) if v.get(name) else "" for v in found]
+
+
+def _together(found: Sequence[dict], claim: Claim | None) -> str:
+    """What the seeds of all recorded runs say of a claim, if that can be said."""
+    pooled = recorded.together(found, claim.id) if claim else None
+    if pooled is None:
+        return ""
+    effect = wording.effect(pooled, claim.unit, " ").partition(" over ")[0]
+    return f"{wording.badge(claim.prediction.verdict(pooled))} {effect}"

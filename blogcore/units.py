@@ -21,6 +21,7 @@ from blogcore.unitcode import defined, digest, parts, reached
 Settings = dict[str, object]
 TAG = "unit"
 PLAIN = (str, int, float, bool)
+PLANNED = "one H100"  # the card that the seconds of an experiment were planned for
 
 
 @dataclass(frozen=True)

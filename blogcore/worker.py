@@ -23,7 +23,7 @@ from blogcore.keeping import Hand, in_hand, sweep
 from blogcore.runtime import device as torch_device
 from blogcore.unitcode import digest
 from blogcore.unitfiles import Folder, checked, recorded
-from blogcore.units import Page, Unit
+from blogcore.units import PLANNED, Page, Unit
 
 MARGIN = 1.15  # a unit starts if so many times its estimate are left
 GRACE = 5.0  # seconds past the end after which a unit is given up
@@ -55,13 +55,29 @@ class Work:
 
         What has never run on such a device takes what was planned.
         """
+        longest = self._longest()
+        return {unit.name: _estimate(unit, longest) for unit in self.units}
+
+    def where(self, units: Sequence[Unit]) -> str:
+        """Whose seconds the estimates are: this device's, or those of the plan."""
+        return (
+            f"on {PLANNED} (planned)" if self.new(units) else f"on {self.device_name}"
+        )
+
+    def new(self, units: Sequence[Unit]) -> bool:
+        """Whether an experiment of theirs has never run on this device."""
+        run = self._longest()
+        return any((unit.page, unit.experiment.name) not in run for unit in units)
+
+    def _longest(self) -> dict[tuple, float]:
+        """The longest run on this device by experiment, and by its arms."""
         longest: dict[tuple, float] = {}
         for row in [*self._earlier, *self.folder.rows()]:
             if row["device"] == self.device_name:
                 whole = row["page"], row["experiment"]
                 for key in (whole, (*whole, _arm(row["settings"]))):
                     longest[key] = max(longest.get(key, 0), row["seconds"])
-        return {unit.name: _estimate(unit, longest) for unit in self.units}
+        return longest
 
     def fitting(self, processes: int) -> list[Unit]:
         """The open units that fit into what is left, seed by seed.

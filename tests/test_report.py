@@ -258,10 +258,42 @@ def test_the_verdicts_under_other_root_seeds_are_read_from_the_records(shown, ke
     )
     report.other_seeds(0)
     assert rows(shown[-1][0]) == [
-        ["Claim", "root seed 1", "root seed 3"],
-        ["C1", "? undecided", "✓ holds"],
-        ["C2a", "✗ contradicted", ""],
+        ["Claim", "root seed 1", "root seed 3", "all together"],
+        ["C1", "? undecided", "✓ holds", ""],
+        ["C2a", "✗ contradicted", "", ""],
     ]
+
+
+def test_what_root_seeds_say_together_may_be_decided_where_none_is(shown, keep):
+    """Several undecided runs are no proof that there is nothing to see."""
+    runs = {0: (-0.1, 1.0, 0.9), 1: (1.2, 0.8, -0.2), 2: (0.7, 1.1, 0.1)}
+    undecided = verdicts(C1="undecided")[0]
+
+    def run(root, values):
+        rows = [["gain", 100 * root + i, value] for i, value in enumerate(values)]
+        return ("book", root, [undecided | {"rows": rows}])
+
+    keep(*(run(root, values) for root, values in runs.items()))
+    report = Report("tides", "book")
+    report.other_seeds(0)
+    pooled = interval([value for values in runs.values() for value in values])
+    claim = report.claims["C1"]
+    for values in runs.values():
+        assert claim.prediction.verdict(interval(values)) == "undecided"
+    assert rows(shown[-1][0])[1] == [
+        "C1",
+        *["? undecided"] * 2,
+        f"✓ holds {pooled.mean:.2f} nat [{pooled.low:.2f}, {pooled.high:.2f}]",
+    ]
+    assert "computed after they were known" in shown[-1][0]
+
+
+def test_repeats_of_the_same_seeds_are_not_pooled(shown, keep):
+    rows_of_both = [["time", 0, 1.0], ["time", 1, 2.0]]
+    timed = verdicts(C1="holds")[0] | {"rows": rows_of_both}
+    keep(("book", 0, [timed]), ("book", 1, [timed]))
+    Report("tides", "book").other_seeds(0)
+    assert rows(shown[-1][0])[1] == ["C1", "✓ holds", ""]
 
 
 def test_what_the_full_profile_gave_is_one_cell_a_condition(shown, keep):

@@ -412,6 +412,7 @@ def test_a_record_of_another_seed_shows_without_another_run(book, monkeypatch):
     assert book.run("falling", "--record", "--seed", "1")[0] == 0
     assert stamps(book) == before
     monkeypatch.setattr(report, "DATA", book.root / "data")
+    monkeypatch.setattr(report, "load_claims", lambda post: [])
     table = report.from_records("other seeds", "painting", 0, ["C1"])
     assert table == "<p>No other root seed is recorded.</p>"
     shown = {"output_type": "display_data", "data": {"text/html": table}}

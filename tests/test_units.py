@@ -623,6 +623,19 @@ class TestRestOfTheCommand:
             "tide moon: 3 units: 2 done, 1 failed, 2 by earlier code or settings\n"
         )
 
+    def test_seconds_that_were_planned_are_not_sold_as_measured(self, small, capsys):
+        """A reader without a card would believe in minutes where it takes hours."""
+        both = [*self.fixed(small), "--device", "cpu"]
+        assert full.main([*both, "--list"]) == 0
+        assert capsys.readouterr().out == (
+            "tide moon: 6 units: 6 open, about 2 s on one H100 (planned)\n"
+        )
+        assert full.main(both) == 0
+        assert "new on cpu: the first units may take" in capsys.readouterr().err
+        small.change("seed=[0, 1, 2]", "seed=[0, 1, 2, 3]")
+        assert full.main([*both, "--list"]) == 0
+        assert capsys.readouterr().out.endswith(" s on cpu\n")
+
     def test_merge_keeps_rows_until_there_are_newer_ones(self, small, capsys):
         small.go()
         assert full.main([*self.fixed(small), "--merge"]) == 0
