@@ -56,6 +56,21 @@ def penalty_gradient(loss: Loss) -> Field:
     return field
 
 
+def onto_level(
+    loss: Loss, theta: torch.Tensor, level: float, steps: int = 3
+) -> torch.Tensor:
+    """Where Newton steps along the gradient lead from θ: to L = level, (S, P) → (S, P).
+
+    Points of one level can be compared; flooding jumps across its own at every step.
+    """
+    check_integer("steps", steps, 0)
+    slope_of = gradient(loss)
+    for _ in range(steps):
+        slope, above = slope_of(theta), loss(theta) - level
+        theta = theta - (above / slope.square().sum(-1))[:, None] * slope
+    return theta
+
+
 def signed_steps(
     slope: Field, theta: torch.Tensor, sizes: Sequence[float]
 ) -> torch.Tensor:

@@ -10,6 +10,7 @@ from blogcore.data import Examples
 from blogcore.landscape import (
     as_function,
     gradient,
+    onto_level,
     penalty_gradient,
     sharpness,
     signed_steps,
@@ -119,3 +120,19 @@ def test_sharpness_converges_at_the_stated_rate():
         found = sharpness(diagonal([2.0, 1.0]), theta, stream(0, "v"), iterations)
         errors.append(abs(found.item() - 2))
     assert errors[1] / errors[0] == pytest.approx(0.5 ** (2 * 4), rel=0.05)
+
+
+def test_newton_steps_lead_along_the_gradient_onto_the_level():
+    loss = diagonal([1.0, 1.0], [4.0, 4.0])
+    theta = torch.tensor([[0.6, 0.8], [-0.3, 0.4]], dtype=torch.float64)
+    there = onto_level(loss, theta, 0.4)
+    assert ((loss(there) - 0.4).abs() < 1e-6).all()
+    torch.testing.assert_close(there / theta, (there / theta)[:, :1].expand(2, 2))
+    assert torch.equal(onto_level(loss, theta, 0.4, steps=0), theta)
+
+
+def test_networks_with_batch_statistics_reach_the_level(examples):
+    loss, theta = as_function(classification, machine(normalised_relu), examples)
+    level = loss(theta).mean().item() - 0.05
+    there = onto_level(loss, theta, level)
+    assert ((loss(there) - level).abs() < 1e-3).all()
