@@ -28,11 +28,15 @@ BATCH, RATE, WARM = 20, 0.005, 49  # texts a step; the rate is whole from step 5
 
 
 class Arm(NamedTuple):
-    """A competitor: what makes its model, how many tokens it is asked about, hidden?"""
+    """A competitor: what makes its model, how many tokens it is asked about, hidden?
+
+    It reads each text in so many ``copies`` a step, each with questions of its own.
+    """
 
     make: Callable[[torch.Generator], nn.Module]
     share: float
     hidden: bool
+    copies: int = 1
 
 
 class World(NamedTuple):
@@ -51,9 +55,10 @@ def autoencoder(share: float = 1.0) -> Arm:
     return Arm(partial(tta, CONFIG, start=MASK), share, False)
 
 
-def masked(share: float) -> Arm:
+def masked(share: float, copies: int = 1) -> Arm:
     """BERT, asked about a share of the tokens that ``hide_tokens`` hides."""
-    return Arm(partial(bert, CONFIG), share, True)
+    check_integer("copies", copies, 1)
+    return Arm(partial(bert, CONFIG), share, True, copies)
 
 
 @lru_cache
@@ -106,7 +111,8 @@ def excess(model: nn.Module, here: World) -> float:
 
 
 def questions(ids: torch.Tensor, arm: Arm, dice: torch.Generator) -> Cloze:
-    """What an arm is asked about a batch of texts (B, T)."""
+    """What an arm is asked about a batch of texts (B, T), or their copies."""
+    ids = ids.repeat(arm.copies, 1)
     if arm.share == 1.0 and not arm.hidden:
         return every_token(ids)
     count = max(1, round(arm.share * ids.shape[1]))

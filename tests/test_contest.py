@@ -84,6 +84,18 @@ def test_arms_are_asked_as_they_say():
     assert torch.equal(*places)
 
 
+def test_copies_of_a_text_have_questions_of_their_own():
+    ids = contest.world(3, 1).learn[0]
+    asked = contest.questions(ids, contest.masked(0.15, 7), stream(0, "masks"))
+    assert asked.inputs.shape == (7 * len(ids), contest.LENGTH)
+    assert len(asked.positions) == 21 * len(ids)
+    assert torch.equal(asked.targets, ids.repeat(7, 1).flatten()[asked.positions])
+    places = asked.positions.view(7, len(ids), 3) % contest.LENGTH
+    assert not torch.equal(places[0], places[1])
+    with pytest.raises(ValueError, match="copies: 0"):
+        contest.masked(0.15, 0)
+
+
 def test_arms_of_a_seed_start_equal_and_keep_their_curve():
     model, curve = contest.learn(3, contest.masked(0.15), 4, 2)
     again, same = contest.learn(3, contest.masked(0.15), 4, 2)
