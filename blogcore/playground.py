@@ -259,6 +259,24 @@ def area(
     return roc_auc_score(getattr(texts, question).flatten(), scores.flatten())
 
 
+def findable(
+    source: HiddenMarkov,
+    texts: electra.Corrupted | Lesson,
+    sharpness: float,
+    holes: int = 2,
+) -> float:
+    """The largest ``area`` that anyone can expect on ``filled`` texts: the best's."""
+    best = best_of_holes(source, texts.inputs, sharpness, holes)
+    return roc_auc_score(texts.changed.flatten(), best.flatten())
+
+
+def repeats(model: Bert, lesson: Lesson) -> float:
+    """The share of tokens outside the holes that a restoring model names: 0 … 1."""
+    with torch.no_grad():
+        said = model.head(model(lesson.inputs).flatten(0, 1)[lesson.rest]).argmax(-1)
+    return (said == lesson.truth.flatten()[lesson.rest]).double().mean().item()
+
+
 def named(model: Bert, source: HiddenMarkov, draws: int, seed: int) -> float:
     """Per cent of fresh tokens whose kind is named after two labelled texts.
 

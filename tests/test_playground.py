@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from blogcore import playground
 from blogcore.blocks import EncoderConfig
@@ -182,3 +183,26 @@ def test_the_rest_of_a_lesson_are_the_places_that_nobody_asked_about():
     assert len(lesson.rest) == lesson.truth.numel() - len(lesson.holes)
     assert not {*lesson.rest.tolist()} & {*lesson.holes.tolist()}
     assert not lesson.changed.flatten()[lesson.rest].any()
+
+
+def test_nobody_is_expected_to_tell_more_than_the_best_detector():
+    lesson = playground.lessons(SOURCE, 0.5, 2, 1)(0)
+    best = playground.best_of_holes(SOURCE, lesson.inputs, 0.5)
+    area = playground.findable(SOURCE, lesson, 0.5)
+    assert area == roc_auc_score(lesson.changed.flatten(), best.flatten())
+    guess = -SOURCE.cloze(lesson.inputs).gather(2, lesson.inputs[..., None])
+    assert 0.6 < roc_auc_score(lesson.changed.flatten(), guess.flatten()) < area
+
+
+def test_what_a_restoring_model_repeats_is_counted_outside_the_holes():
+    class Echo(torch.nn.Module):
+        def forward(self, ids):
+            return ids[..., None]
+
+        def head(self, ids):
+            return torch.nn.functional.one_hot(ids[:, 0], playground.WORDS).float()
+
+    lesson = playground.lessons(SOURCE, 0.0, 2, 1)(0)
+    assert playground.repeats(Echo(), lesson) == 1
+    shifted = lesson._replace(truth=(lesson.truth + 1) % playground.WORDS)
+    assert playground.repeats(Echo(), shifted) == 0
