@@ -29,6 +29,7 @@ STUDENT = EncoderConfig(WORDS + 1, 32, 2, 1, 128, PLACES, segments=0, dropout=0.
 GENERATOR = EncoderConfig(WORDS + 1, 16, 2, 1, 64, PLACES, segments=0, dropout=0.0)
 TUNING = 60  # steps of fine-tuning
 POOL, BATCH = 4000, 64  # texts that are seen again and again, texts a step
+TOGETHER = 16384  # texts with a choice of holes that the best detector reads at once
 
 
 class Lesson(NamedTuple):
@@ -41,6 +42,13 @@ class Lesson(NamedTuple):
     truth: torch.Tensor
     holes: torch.Tensor
     changed: torch.Tensor
+
+    @property
+    def rest(self) -> torch.Tensor:
+        """The places outside the holes, counted likewise."""
+        outside = torch.ones(self.truth.numel(), dtype=torch.bool)
+        outside[self.holes] = False
+        return outside.nonzero()[:, 0]
 
 
 def spread(
@@ -147,23 +155,33 @@ def best(
 
 
 def best_of_holes(
-    source: HiddenMarkov, inputs: torch.Tensor, sharpness: float
+    source: HiddenMarkov, inputs: torch.Tensor, sharpness: float, holes: int = 2
 ) -> torch.Tensor:
-    """P(another token) at each place of texts with two holes ``filled``: (N, T).
+    """P(another token) at each place of texts with so many holes ``filled``: (N, T).
 
     Exact, for one who knows the language and the generator, but not the holes. With u
-    the tokens outside of s and t, and all pairs of holes equally likely,
-    P(s and t were the holes | x) ∝ p(u) q(x_s | u) q(x_t | u); then s holds another
-    token with probability 1 − p(x_s | u).
+    the tokens outside of a set of holes, and all sets equally likely,
+    P(these were the holes | x) ∝ p(u) Π q(x_s | u) over s in the set; then s holds
+    another token with probability 1 − p(x_s | u). Raises ValueError for holes outside
+    1 … T. There are T! / (k! (T − k)!) sets of k, so few holes are quick and half of
+    the places are slow.
     """
-    pairs = torch.combinations(torch.arange(inputs.shape[1]))
-    where = pairs.expand(len(inputs), *pairs.shape)  # (N, pairs, 2)
-    texts = inputs[:, None].expand(-1, len(pairs), -1)  # (N, pairs, T)
+    check_integer("holes", holes, 1)
+    if holes > inputs.shape[1]:
+        raise ValueError(f"holes: {holes} exceed {inputs.shape[1]} places")
+    sets = torch.combinations(torch.arange(inputs.shape[1]), holes)
+    parts = inputs.split(max(1, TOGETHER // len(sets)))
+    return torch.cat([_best_of_sets(source, x, sharpness, sets) for x in parts])
+
+
+def _best_of_sets(source, inputs, sharpness, sets) -> torch.Tensor:
+    where = sets.expand(len(inputs), *sets.shape)  # (N, sets, holes)
+    texts = inputs[:, None].expand(-1, len(sets), -1)  # (N, sets, T)
     seen = torch.ones_like(texts, dtype=torch.bool).scatter(2, where, False)
     flat = texts.flatten(0, 1), seen.flatten(0, 1)
     log_p = source.cloze(*flat).view(*texts.shape, -1)
-    both = where[..., None].expand(-1, -1, -1, log_p.shape[-1])
-    log_p, own = log_p.gather(2, both), texts.gather(2, where)[..., None]
+    there = where[..., None].expand(-1, -1, -1, log_p.shape[-1])
+    log_p, own = log_p.gather(2, there), texts.gather(2, where)[..., None]
     log_q = (sharpness * log_p).log_softmax(-1).gather(3, own).sum((2, 3))
     odds = (source.log_likelihood(*flat).view(log_q.shape) + log_q).softmax(1)
     another = odds[..., None] * -log_p.gather(3, own)[..., 0].expm1()
@@ -239,6 +257,24 @@ def area(
     with torch.no_grad():
         scores = model.head(model(texts.inputs))
     return roc_auc_score(getattr(texts, question).flatten(), scores.flatten())
+
+
+def findable(
+    source: HiddenMarkov,
+    texts: electra.Corrupted | Lesson,
+    sharpness: float,
+    holes: int = 2,
+) -> float:
+    """The largest ``area`` that anyone can expect on ``filled`` texts: the best's."""
+    best = best_of_holes(source, texts.inputs, sharpness, holes)
+    return roc_auc_score(texts.changed.flatten(), best.flatten())
+
+
+def repeats(model: Bert, lesson: Lesson) -> float:
+    """The share of tokens outside the holes that a restoring model names: 0 … 1."""
+    with torch.no_grad():
+        said = model.head(model(lesson.inputs).flatten(0, 1)[lesson.rest]).argmax(-1)
+    return (said == lesson.truth.flatten()[lesson.rest]).double().mean().item()
 
 
 def named(model: Bert, source: HiddenMarkov, draws: int, seed: int) -> float:

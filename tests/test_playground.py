@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from blogcore import playground
 from blogcore.blocks import EncoderConfig
@@ -141,22 +142,67 @@ def test_a_number_of_holes_that_no_text_has_is_refused(holes):
         playground.questions(SOURCE, holes, 0)
 
 
+@pytest.mark.parametrize("holes", [1, 2, 3])
 @pytest.mark.parametrize("sharpness", [0.0, 0.5, 1.0])
-def test_the_best_detector_of_two_holes_is_what_listing_everything_gives(sharpness):
+def test_the_best_detector_is_what_listing_everything_gives(sharpness, holes):
     source = random_markov(2, 3, stream(5, "listed"), 0.7, 0.7)
     texts = torch.tensor([*itertools.product(range(3), repeat=4)])
     joint = source.log_likelihood(texts).exp()
     wrote, another = torch.zeros(81).double(), torch.zeros(81, 4).double()
-    for pair in itertools.combinations(range(4), 2):
+    for places in map(list, itertools.combinations(range(4), holes)):
         seen = torch.ones_like(texts, dtype=torch.bool)
-        seen[:, pair] = False
-        q = (sharpness * source.cloze(texts, seen)).softmax(-1)
-        for (k, text), new in itertools.product(enumerate(texts), range(9)):
-            made, tokens = text.clone(), torch.tensor([new // 3, new % 3])
-            made[list(pair)] = tokens
-            place = (made * torch.tensor([27, 9, 3, 1])).sum()
-            chance = joint[k] * q[k, pair[0], new // 3] * q[k, pair[1], new % 3]
-            wrote[place] += chance
-            another[place] += chance * (made != text)
-    best = playground.best_of_holes(source, texts, sharpness)
+        seen[:, places] = False
+        q = (sharpness * source.cloze(texts, seen)).softmax(-1)[:, places]
+        for tokens in itertools.product(range(3), repeat=holes):
+            made = texts.clone()
+            made[:, places] = torch.tensor(tokens)
+            chance = joint * q[:, range(holes), tokens].prod(1)
+            at = (made * torch.tensor([27, 9, 3, 1])).sum(1)
+            wrote.index_add_(0, at, chance)
+            another.index_add_(0, at, chance[:, None] * (made != texts))
+    best = playground.best_of_holes(source, texts, sharpness, holes)
     assert torch.allclose(best, another / wrote[:, None], atol=1e-12)
+
+
+def test_the_best_detector_reads_many_texts_in_parts(monkeypatch):
+    texts = SOURCE.sample(7, playground.PLACES, stream(4, "texts")).ids
+    whole = playground.best_of_holes(SOURCE, texts, 0.5)
+    monkeypatch.setattr(playground, "TOGETHER", 300)
+    assert torch.allclose(playground.best_of_holes(SOURCE, texts, 0.5), whole)
+
+
+@pytest.mark.parametrize("holes", [0, 17, 1.5])
+def test_the_best_detector_refuses_holes_that_no_text_has(holes):
+    texts = SOURCE.sample(2, playground.PLACES, stream(4, "texts")).ids
+    with pytest.raises((ValueError, TypeError), match=f"holes: {holes}"):
+        playground.best_of_holes(SOURCE, texts, 0.5, holes)
+
+
+def test_the_rest_of_a_lesson_are_the_places_that_nobody_asked_about():
+    lesson = playground.lessons(SOURCE, 0.0, 3, 2)(0)
+    assert len(lesson.rest) == lesson.truth.numel() - len(lesson.holes)
+    assert not {*lesson.rest.tolist()} & {*lesson.holes.tolist()}
+    assert not lesson.changed.flatten()[lesson.rest].any()
+
+
+def test_nobody_is_expected_to_tell_more_than_the_best_detector():
+    lesson = playground.lessons(SOURCE, 0.5, 2, 1)(0)
+    best = playground.best_of_holes(SOURCE, lesson.inputs, 0.5)
+    area = playground.findable(SOURCE, lesson, 0.5)
+    assert area == roc_auc_score(lesson.changed.flatten(), best.flatten())
+    guess = -SOURCE.cloze(lesson.inputs).gather(2, lesson.inputs[..., None])
+    assert 0.6 < roc_auc_score(lesson.changed.flatten(), guess.flatten()) < area
+
+
+def test_what_a_restoring_model_repeats_is_counted_outside_the_holes():
+    class Echo(torch.nn.Module):
+        def forward(self, ids):
+            return ids[..., None]
+
+        def head(self, ids):
+            return torch.nn.functional.one_hot(ids[:, 0], playground.WORDS).float()
+
+    lesson = playground.lessons(SOURCE, 0.0, 2, 1)(0)
+    assert playground.repeats(Echo(), lesson) == 1
+    shifted = lesson._replace(truth=(lesson.truth + 1) % playground.WORDS)
+    assert playground.repeats(Echo(), shifted) == 0
