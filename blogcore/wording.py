@@ -142,8 +142,8 @@ def exactness(claim: Claim, low: float, high: float) -> str:
 
 
 def digits(half: float) -> str:
-    """The format that gives an interval's half width two digits."""
-    return f".{max(1 - floor(log10(half)), 0)}f" if half >= 1e-6 else ".3g"
+    """The format that gives an interval's half width two digits; zero has no sign."""
+    return f"z.{max(1 - floor(log10(half)), 0)}f" if half >= 1e-6 else ".3g"
 
 
 def power_of_ten(exponent: int) -> str:

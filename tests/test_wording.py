@@ -26,6 +26,7 @@ def claim(prediction, unit="points", quantity="accuracy, flooded minus plain") -
         ((0.25, 0.25, 0.25), "0.25 nat [0.25, 0.25], n\u00a0=\u00a05"),
         ((3e-13, -1e-13, 7e-13), "3e−13 nat [−1e−13, 7e−13], n\u00a0=\u00a05"),
         ((0.0, 0.0, 0.0), "0 nat [0, 0], n\u00a0=\u00a05"),
+        ((-0.04, -12.0, 11.9), "0 nat [−12, 12], n\u00a0=\u00a05"),
     ],
 )
 def test_an_effect_is_written_to_two_digits_of_its_half_width(bounds, text):
