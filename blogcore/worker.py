@@ -22,7 +22,7 @@ from blogcore.evidence import environment
 from blogcore.keeping import Hand, in_hand, sweep
 from blogcore.runtime import device as torch_device
 from blogcore.unitcode import digest
-from blogcore.unitfiles import Folder, checked, recorded
+from blogcore.unitfiles import Folder, Row, checked, recorded
 from blogcore.units import PLANNED, Page, Unit
 
 MARGIN = 1.15  # a unit starts if so many times its estimate are left
@@ -70,14 +70,7 @@ class Work:
         return any((unit.page, unit.experiment.name) not in run for unit in units)
 
     def _longest(self) -> dict[tuple, float]:
-        """The longest run on this device by experiment, and by its arms."""
-        longest: dict[tuple, float] = {}
-        for row in [*self._earlier, *self.folder.rows()]:
-            if row["device"] == self.device_name:
-                whole = row["page"], row["experiment"]
-                for key in (whole, (*whole, _arm(row["settings"]))):
-                    longest[key] = max(longest.get(key, 0), row["seconds"])
-        return longest
+        return _longest([*self._earlier, *self.folder.rows()], self.device_name)
 
     def fitting(self, processes: int) -> list[Unit]:
         """The open units that fit into what is left, seed by seed.
@@ -127,6 +120,17 @@ class Work:
                     f"{row['page']} {row['experiment']}: rows are here from other "
                     f"data ({row['data']}, now {expected}); use another folder of units"
                 )
+
+
+def _longest(rows: Sequence[Row], device: str) -> dict[tuple, float]:
+    """The longest run on a device by experiment, and by its arms."""
+    longest: dict[tuple, float] = {}
+    for row in rows:
+        if row["device"] == device:
+            whole = row["page"], row["experiment"]
+            for key in (whole, (*whole, _arm(row["settings"]))):
+                longest[key] = max(longest.get(key, 0), row["seconds"])
+    return longest
 
 
 def _arm(settings: Mapping[str, object]) -> str:
