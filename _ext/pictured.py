@@ -5,6 +5,7 @@ of the tables stay, so that the pictures need no others.
 """
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from math import inf
 
 from bs4 import BeautifulSoup, Tag
@@ -22,8 +23,8 @@ from blogcore.wording import effect
 WIDTH, LINE, AXIS = 190, 8, 18
 CELL, FLAT, CURVE = 72, 9, 34
 OWN = (
-    "A line a root seed, that of this page ({}) on top. Marks: the threshold and zero, "
-    "or both ends of what was predicted."
+    "A line a root seed, that of this page ({}) on top; the thick one: all together. "
+    "Marks: the threshold and zero, or both ends of what was predicted."
 )
 SHARED = "Dots and bars: mean and interval. {} a scale of its own."
 Run = tuple[int, Mapping]  # a root seed, and what was recorded of a claim under it
@@ -43,15 +44,24 @@ def pictured(call: Sequence, text: str) -> str:
 
 
 def with_intervals(soup: BeautifulSoup, page: str, seed: int, names: list) -> None:
-    """A column more: each claim's interval under each root seed."""
+    """A column more: each claim's interval under each root seed, and all together."""
     runs = sorted(recorded.runs(DATA, page, "book"), key=lambda r: r["seed"] != seed)
     stated = {claim.id: claim for claim in load_claims(page.removesuffix(AUDIT))}
     head, *rows = soup("tr")
     head.append(cell(soup, "th", "Intervals; shaded: what was predicted", scope="col"))
     for name, row in zip(names, rows, strict=True):
-        drawn = drawing(stated[name], under(runs, name)) if name in stated else ""
-        row.append(cell(soup, "td", drawn))
+        pooled = recorded.together(runs, name)
+        found = under(runs, name)
+        drawn = drawing(stated[name], found, pooled) if name in stated else ""
+        row.append(cell(soup, "td", drawn + below(row("td")[-1])))
     explain(soup, OWN.format(seed))
+
+
+def below(together: Tag) -> str:
+    """Take the numbers out of a cell, which keeps its verdict: they go below a plot."""
+    numbers = together.find_all(string=True, recursive=False)
+    said = "".join(text.extract() for text in numbers).strip()
+    return f'<span class="pooled">{escape(said)}</span>' if said else ""
 
 
 def under(runs: Sequence[Mapping], name: str) -> list[Run]:
@@ -64,25 +74,30 @@ def under(runs: Sequence[Mapping], name: str) -> list[Run]:
     ]
 
 
-def drawing(claim: Claim, found: Sequence[Run]) -> str:
-    """The intervals of a claim, a line a root seed, on one axis."""
+def drawing(claim: Claim, found: Sequence[Run], pooled: Estimate | None = None) -> str:
+    """The intervals of a claim, a line a root seed and one for all, on one axis."""
     if not found:
         return ""
     estimates = [estimate(record) for _, record in found]
+    names = [f"root seed {seed}" for seed, _ in found]
+    kinds = [colour(record["verdict"]) for _, record in found]
+    if pooled:
+        estimates, names = [*estimates, pooled], [*names, "all together"]
+        kinds.append(colour(claim.prediction.verdict(pooled)) + " pooled")
     low, high = bounds(claim)
     marks = [b for b in (low, high) if abs(b) < inf]
     marks = [*marks, 0.0] if len(marks) == 1 else marks
     ends = [end for e in estimates for end in (e.low, e.high)]
     x = scale([*marks, *ends], WIDTH)
-    bottom = LINE * len(found) + 4
+    bottom = LINE * len(estimates) + 4
     shade = (max(x(low), 0), min(x(high), WIDTH))
     lines = "".join(
-        line(x, e, LINE * (place + 0.5) + 2, record["verdict"])
-        for place, (e, (_, record)) in enumerate(zip(estimates, found, strict=True))
+        line(x, e, LINE * (place + 0.5) + 2, kind)
+        for place, (e, kind) in enumerate(zip(estimates, kinds, strict=True))
     )
     said = "; ".join(
-        f"root seed {seed}: {effect(e, claim.unit, ' ').partition(' over ')[0]}"
-        for e, (seed, _) in zip(estimates, found, strict=True)
+        f"{name}: {effect(e, claim.unit, ' ').partition(' over ')[0]}"
+        for e, name in zip(estimates, names, strict=True)
     )
     return (
         svg(WIDTH, bottom + AXIS, f'role="img" aria-label="{claim.id}, {said}"')
@@ -103,10 +118,15 @@ def bounds(claim: Claim) -> tuple[float, float]:
     return around[0] - around[1], around[0] + around[1]
 
 
-def line(x, found: Estimate, y: float, verdict: str) -> str:
-    """An interval and its mean, in the colour of its verdict."""
+def colour(verdict: str) -> str:
+    """The class that gives a verdict its colour."""
+    return "is-" + verdict.replace(" ", "-")
+
+
+def line(x, found: Estimate, y: float, kind: str) -> str:
+    """An interval and its mean."""
     return (
-        f'<g class="is-{verdict.replace(" ", "-")}">'
+        f'<g class="{kind}">'
         f'<path d="M{x(found.low):.1f} {y}H{x(found.high):.1f}" '
         'stroke="currentColor" stroke-width="2"/>'
         f'<circle cx="{x(found.mean):.1f}" cy="{y}" r="3"/></g>'

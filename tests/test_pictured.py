@@ -8,6 +8,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from blogcore.claims import Above, Claim, Within
+from blogcore.evidence import Estimate
 from blogcore.show import plain_table, table_html
 
 
@@ -39,6 +40,17 @@ def test_intervals_stand_on_one_axis_a_line_a_root_seed():
     assert said.startswith("C1, root seed 0: 2.0 points [1.0, 3.0]; root seed 2: ")
 
 
+def test_all_root_seeds_together_are_the_last_line():
+    pooled = Estimate(2.5, 2.2, 2.8, 10)
+    runs = [(0, record(1, 3, "undecided")), (2, record(2, 4, "undecided"))]
+    drawn = soup(pictured.drawing(claim(Above(2)), runs, pooled)).svg
+    assert [g["class"] for g in drawn("g")][-1] == ["is-holds", "pooled"]
+    heights = [float(c["cy"]) for c in drawn("circle")]
+    assert heights == sorted(heights)
+    assert len(heights) == 3
+    assert drawn["aria-label"].endswith("; all together: 2.50 points [2.20, 2.80]")
+
+
 def test_what_is_predicted_is_shaded_between_its_ends():
     drawn = soup(pictured.drawing(claim(Within(0, 1)), [(0, record(-2, 2, "x"))])).svg
     low, high = float(drawn.rect["x"]), float(drawn.rect["width"])
@@ -51,15 +63,19 @@ def test_the_page_itself_stands_first_among_the_root_seeds(monkeypatch):
     runs = [{"seed": s, "records": [record(s, s + 1, "holds")]} for s in (0, 1, 2)]
     monkeypatch.setattr(pictured.recorded, "runs", lambda *_: runs)
     monkeypatch.setattr(pictured, "load_claims", lambda post: [claim(Above(0))])
-    text = table_html(["Claim", "root seed 0"], [["C1", "holds"], ["C2", ""]], "seeds")
+    heads = ["Claim", "root seed 0", "all together"]
+    rows = [["C1", "holds", "<b>holds</b> 1.0 &lt; nat"], ["C2", "", ""]]
+    text = table_html(heads, rows, "seeds")
     call = ["other seeds", "painting_audit", 1, ["C1", "C2"]]
     shown = soup(pictured.pictured(call, text))
-    first, second = shown("td")[2], shown("td")[5]
+    first, second = shown("td")[3], shown("td")[7]
     label = first.svg["aria-label"]
     assert [label.index(f"root seed {s}:") for s in (1, 0, 2)] == sorted(
         label.index(f"root seed {s}:") for s in range(3)
     )
     assert not second.svg  # no claim of that name is stated any more
+    assert shown("td")[2].get_text().strip() == "holds"
+    assert first.select_one(".pooled").get_text() == "1.0 < nat"  # below its plot
     assert "this page (1) on top" in shown.select_one("p.scales").get_text()
 
 
