@@ -78,12 +78,31 @@ def interval(values: Sequence[float], rows: Sequence[Row] = ()) -> Estimate:
         raise ValueError(
             f"values: {values.tolist()} must be two or more finite numbers"
         )
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-    half = quantile * values.std(ddof=1) / sqrt(len(values))
+    half = _quantile(len(values)) * values.std(ddof=1) / sqrt(len(values))
     mean = float(values.mean())
     return Estimate(
         mean, mean - float(half), mean + float(half), len(values), tuple(rows)
     )
+
+
+def pooled(estimates: Sequence[Estimate]) -> Estimate:
+    """The interval of all values behind several intervals, as if they had been one run.
+
+    n = Σ nᵢ, mean = Σ nᵢ mᵢ / n, and the squares about it are Σ (nᵢ − 1) sᵢ² +
+    nᵢ (mᵢ − mean)², with sᵢ from the half width. Raises ValueError for an interval
+    whose mean is not its middle: that is no t-interval of its values.
+    """
+    counts = np.array([e.n for e in estimates])
+    means, lows, highs = np.array([[e.mean, e.low, e.high] for e in estimates]).T
+    half = (highs - lows) / 2
+    if not np.allclose((highs + lows) / 2, means, rtol=1e-9, atol=1e-9 * half.max()):
+        raise ValueError(f"estimates: {[*means]} are not amid {[*lows]} and {[*highs]}")
+    spreads = half * np.sqrt(counts) / _quantile(counts)
+    mean = float(counts @ means / counts.sum())
+    squares = (counts - 1) @ spreads**2 + counts @ (means - mean) ** 2
+    n = int(counts.sum())
+    wide = float(_quantile(n) * sqrt(squares / (n - 1) / n))
+    return Estimate(mean, mean - wide, mean + wide, n)
 
 
 def estimate(values: Sequence[float], seeds: Sequence[int], label: str) -> Estimate:
@@ -191,6 +210,11 @@ def load_records(path: Path) -> list[dict]:
         return [_checked(run["run"], run["records"]) for run in content["runs"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"path: {path} holds no records ({error!r})") from error
+
+
+def _quantile(n):
+    """t₀.₉₇₅(n − 1)."""
+    return stats.t.ppf((1 + CONFIDENCE) / 2, np.asarray(n) - 1)
 
 
 def _spent(call: Callable[[], object]) -> float:

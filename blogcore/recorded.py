@@ -1,11 +1,12 @@
 """What is recorded of large runs, as tables: of the full profile, and of units."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from math import expm1, log1p
 from pathlib import Path
 
 from blogcore import wording
-from blogcore.evidence import Estimate, interval, load_records
+from blogcore.evidence import Estimate, interval, load_records, pooled
 from blogcore.show import escaped, plain_table
 from blogcore.unitcode import digest, parts
 from blogcore.unitfiles import Row, recorded
@@ -24,19 +25,37 @@ def runs(data: Path, page: str, profile: str) -> list[dict]:
 def together(found: Sequence[dict], name: str) -> Estimate | None:
     """A claim's interval over the seeds of all runs, as if they had been one.
 
+    Relative changes in per cent are pooled as logarithms, as each run averages them.
     None for fewer than two runs that judged it, and where they share seeds, as repeats
     of a timing and units do: those are no further evidence.
     """
     judged = [
-        [tuple(row) for row in record["rows"]]
+        record
         for run in found
         for record in run["records"]
         if record.get("id") == name and record.get("rows")
     ]
-    seeds = [{(label, seed) for label, seed, _ in rows} for rows in judged]
+    seeds = [{(label, seed) for label, seed, _ in r["rows"]} for r in judged]
     if len(judged) < 2 or len(set.union(*seeds)) < sum(map(len, seeds)):
         return None
-    return interval([value for rows in judged for *_, value in rows])
+    runs = [Estimate(r["mean"], r["low"], r["high"], r["n"]) for r in judged]
+    try:
+        return pooled(runs)
+    except ValueError:  # the mean is not amid its interval: a ratio's is, in logarithms
+        return _scaled(pooled([_scaled(e, _logarithm) for e in runs]), _per_cent)
+
+
+def _scaled(e: Estimate, scale: Callable[[float], float]) -> Estimate:
+    return Estimate(scale(e.mean), scale(e.low), scale(e.high), e.n)
+
+
+def _logarithm(change: float) -> float:
+    """Of the ratio behind a relative change in per cent."""
+    return log1p(change / 100)
+
+
+def _per_cent(logarithm: float) -> float:
+    return 100 * expm1(logarithm)
 
 
 def of_profile(

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from blogcore.evidence import (
+    Estimate,
     average,
     contrast,
     drift,
@@ -16,6 +17,7 @@ from blogcore.evidence import (
     estimate,
     interval,
     load_records,
+    pooled,
     save_records,
     sweep,
     timed,
@@ -84,6 +86,20 @@ def test_an_interval_covers_the_truth_nineteen_times_in_twenty():
     found = [interval(sample) for sample in samples]
     hits = sum(e.low <= 0 <= e.high for e in found)
     assert stats.binomtest(hits, 4000, 0.95).pvalue > 0.01
+
+
+def test_parts_that_are_pooled_are_the_whole():
+    parts = [0.4, 0.1, 0.9], [-0.3, 0.2], [0.5, 0.5, 0.8, -0.1]
+    whole = interval([value for part in parts for value in part])
+    found = pooled([interval(part) for part in parts])
+    for name in ("mean", "low", "high", "n"):
+        assert getattr(found, name) == pytest.approx(getattr(whole, name), rel=1e-12)
+    assert pooled([whole]).low == pytest.approx(whole.low, rel=1e-12)
+
+
+def test_an_interval_that_is_not_about_its_mean_is_not_pooled():
+    with pytest.raises(ValueError, match=r"estimates: .*2.0.* are not amid"):
+        pooled([Estimate(2.0, 1.0, 4.0, 5)])
 
 
 def test_an_average_speaks_of_one_condition_seed_by_seed(table):

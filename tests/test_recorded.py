@@ -8,8 +8,10 @@ import pytest
 from bs4 import BeautifulSoup
 
 from blogcore import claims, recorded, report, unitfiles
+from blogcore.contest import relative
 from blogcore.report import Report
 from blogcore.runner import ledger
+from blogcore.runtime import DATA
 from blogcore.unitcode import parts
 from blogcore.units import PACKAGE, Page
 
@@ -248,3 +250,38 @@ def test_a_damaged_file_of_records_is_named(records):
     path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
     with pytest.raises(ValueError, match=r"tides.json holds no units"):
         records.shown(records.moon)
+
+
+def relative_run(root: int, logs: list[float]) -> dict:
+    found = relative(logs, [100 * root + i for i in range(len(logs))], "ratio")
+    record = {"id": "C1", "kind": "verdict", "rows": [*map(list, found.rows)]}
+    ends = {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
+    return {"seed": root, "records": [record | ends]}
+
+
+def test_relative_changes_are_taken_together_as_each_run_averages_them():
+    """Half and double are no change on average, and not a quarter more."""
+    runs = [relative_run(0, [-0.7, 0.7, 0.1]), relative_run(1, [0.7, -0.7, 0.2, -0.3])]
+    found = recorded.together(runs, "C1")
+    whole = relative([-0.7, 0.7, 0.1, 0.7, -0.7, 0.2, -0.3], range(7), "ratio")
+    ends = (whole.mean, whole.low, whole.high)
+    assert (found.mean, found.low, found.high) == pytest.approx(ends, rel=1e-9)
+
+
+@pytest.mark.parametrize("page", sorted(p.stem for p in (DATA / "records").iterdir()))
+def test_all_together_lies_among_what_the_root_seeds_gave(page):
+    """A mean over runs is between the least and the greatest of theirs."""
+    runs, pooled_claims = recorded.runs(DATA, page, "book"), 0
+    for name in {r["id"] for run in runs for r in run["records"] if "id" in r}:
+        found = recorded.together(runs, name)
+        means = [
+            r["mean"]
+            for run in runs
+            for r in run["records"]
+            if r.get("id") == name and "mean" in r
+        ]
+        if found is not None:
+            pooled_claims += 1
+            slack = 1e-9 * max(map(abs, means))
+            assert min(means) - slack <= found.mean <= max(means) + slack, name
+    assert pooled_claims

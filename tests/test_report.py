@@ -270,8 +270,13 @@ def test_what_root_seeds_say_together_may_be_decided_where_none_is(shown, keep):
     undecided = verdicts(C1="undecided")[0]
 
     def run(root, values):
-        rows = [["gain", 100 * root + i, value] for i, value in enumerate(values)]
-        return ("book", root, [undecided | {"rows": rows}])
+        # Both arms of a contrast are recorded, while the effect is their difference.
+        seeds = [100 * root + i for i in range(len(values))]
+        rows = [["a", s, 5 + v] for s, v in zip(seeds, values, strict=True)]
+        rows += [["b", s, 5.0] for s in seeds]
+        found = interval(values)
+        ends = {"mean": found.mean, "low": found.low, "high": found.high}
+        return ("book", root, [undecided | ends | {"n": found.n, "rows": rows}])
 
     keep(*(run(root, values) for root, values in runs.items()))
     report = Report("tides", "book")
