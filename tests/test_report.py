@@ -290,7 +290,7 @@ def test_what_root_seeds_say_together_may_be_decided_where_none_is(shown, keep):
         *["? undecided"] * 2,
         f"✓ holds {pooled.mean:.2f} nat [{pooled.low:.2f}, {pooled.high:.2f}]",
     ]
-    assert "computed after they were known" in shown[-1][0]
+    assert "computed after the verdicts were known" in shown[-1][0]
 
 
 def test_repeats_of_the_same_seeds_are_not_pooled(shown, keep):
