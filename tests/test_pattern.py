@@ -21,9 +21,10 @@ CHAPTERS = ROOT / "chapters"
 POSTS = [path.stem.removesuffix(AUDIT) for path in CHAPTERS.glob(f"*{AUDIT}.ipynb")]
 PAGES = [name for post in sorted(POSTS) for name in (post, post + AUDIT)]
 # words, code cells, open ones among them, lines of an open cell, figures: counted as a
-# reader from outside would, roles, solutions and imports too
+# reader from outside would, roles, solutions and imports too. (A tutorial may have
+# 4,000 words; who counts its numbers as well finds a hundred more than we do.)
 LIMITS = {
-    "tutorial": (4000, 35, 15, 15, range(7, 11)),
+    "tutorial": (3900, 35, 15, 15, range(7, 11)),
     "audit": (5000, 40, 40, 25, range(13)),
 }
 # Where the reader is told what a page takes.
