@@ -59,9 +59,10 @@ def penalty_gradient(loss: Loss) -> Field:
 def onto_level(
     loss: Loss, theta: torch.Tensor, level: float, steps: int = 3
 ) -> torch.Tensor:
-    """Where Newton steps along the gradient lead from θ: to L = level, (S, P) → (S, P).
+    """θ moved to L(θ) = level by Newton steps along the gradient: (S, P) → (S, P).
 
-    Points of one level can be compared; flooding jumps across its own at every step.
+    θ ← θ − (L − level) ∇L / ‖∇L‖², so many times. Points of one level can be compared;
+    flooding jumps across its own at every step.
     """
     check_integer("steps", steps, 0)
     slope_of = gradient(loss)
