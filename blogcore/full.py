@@ -280,7 +280,8 @@ def _last_in_hand(work: Work, pid: int) -> str:
         for unit in held_by(work.folder, pid, work.units):
             lock = work.folder.path / f".{unit.name}{LOCK}"
             since = float(lock.read_text(encoding="ascii").split()[-1])
-            return f" with {unit} in hand, for {time.time() - since:.0f} s"
+            held = max(time.time() - since, 0)
+            return f" with {unit} in hand, for {held:.0f} s"
     return ""
 
 
