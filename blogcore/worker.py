@@ -85,11 +85,12 @@ class Work:
     def _longest(self) -> dict[tuple, float]:
         rows = [*self._earlier, *self.folder.rows()]
         here = [row for row in rows if row["device"] == self.device_name]
-        today = [row for row in here if self._of_today(row)]
+        today = [row for row in here if self.of_today(row)]
         known = {_whole(row) for row in today}
         return _longest([*today, *(row for row in here if _whole(row) not in known)])
 
-    def _of_today(self, row: Row) -> bool:
+    def of_today(self, row: Row) -> bool:
+        """Whether a row is by the code as it now is."""
         return digest(row["code"]) in self._codes
 
     def fitting(self, processes: int) -> list[Unit]:
@@ -127,17 +128,18 @@ class Work:
                     loader()  # cut arrays are told now, and not in the first unit
                 hashes = {loader.prepare() for loader in loaders}
                 found[page.slug, name] = "-".join(sorted(hashes))
-        self._check_rows(found)
+        _check_rows(self, found)
         return found
 
-    def _check_rows(self, data: dict[tuple[str, str], str]) -> None:
-        for row in self.folder.rows():
-            expected = data.get(_whole(row), row["data"])
-            if self._of_today(row) and row["data"] != expected:
-                raise ValueError(
-                    f"{row['page']} {row['experiment']}: rows are here from other "
-                    f"data ({row['data']}, now {expected}); use another folder of units"
-                )
+
+def _check_rows(work: Work, data: dict[tuple[str, str], str]) -> None:
+    for row in work.folder.rows():
+        expected = data.get(_whole(row), row["data"])
+        if work.of_today(row) and row["data"] != expected:
+            raise ValueError(
+                f"{row['page']} {row['experiment']}: rows are here from other data "
+                f"({row['data']}, now {expected}); use another folder of units"
+            )
 
 
 def _longest(rows: Sequence[Row]) -> dict[tuple, float]:
