@@ -4,6 +4,7 @@ An objective becomes an objective whose forward and backward pass are one launch
 ``training.train`` does not notice. Elsewhere than on a GPU it stays what it is.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -24,9 +25,10 @@ def captured(
     Batches must be tensors alone, always of the shapes of ``examples``: two of them at
     least, the first to record with, all to compare replayed losses and gradients with
     plain ones. The model must be in training mode; what recording does to its running
-    statistics is undone. Raises ValueError for fewer examples or a batch of another
-    shape, RuntimeError if a replayed step is not the plain one: |ΔL| > 10⁻⁴ max(|L|, 1)
-    or ‖Δg‖ > 10⁻² ‖g‖. Source: torch.cuda.make_graphed_callables.
+    statistics is undone. Where it cannot be recorded, or a replayed step is not the
+    plain one, |ΔL| > 10⁻⁴ max(|L|, 1) or ‖Δg‖ > 10⁻² ‖g‖, a warning says so, and the
+    objective stays what it is, which takes longer. Raises ValueError for fewer examples
+    or a batch of another shape. Source: torch.cuda.make_graphed_callables.
     """
     if len(examples) < 2:
         raise ValueError(f"examples: {len(examples)} given, two are needed")
@@ -34,9 +36,13 @@ def captured(
         return objective
     kept = [buffer.clone() for buffer in model.buffers()]
     plain = [_step(model, objective, batch) for batch in examples]
-    replayed = _replayed(model, objective, examples[0])
-    for number, batch in enumerate(examples):
-        _compare(number, plain[number], _step(model, replayed, batch))
+    try:
+        replayed = _replayed(model, objective, examples[0])
+        for number, batch in enumerate(examples):
+            _compare(number, plain[number], _step(model, replayed, batch))
+    except RuntimeError as error:
+        warnings.warn(f"captured: {error}; it trains without graphs", stacklevel=2)
+        replayed = objective
     with torch.no_grad():
         for buffer, old in zip(model.buffers(), kept, strict=True):
             buffer.copy_(old)
@@ -82,7 +88,7 @@ def _compare(number: int, plain, again) -> None:
     turned = ((gradient_again - gradient).norm() / gradient.norm()).item()
     if not (off <= LOSS and turned <= GRADIENT):
         raise RuntimeError(
-            f"captured: replaying batch {number} gives a loss off by {off:.1e} and a "
-            f"gradient off by {turned:.1e} of its norm, allowed are {LOSS:.0e} and "
-            f"{GRADIENT:.0e}; train with the plain objective instead"
+            f"replaying batch {number} gives a loss off by {off:.1e} and a gradient "
+            f"off by {turned:.1e} of its norm, allowed are {LOSS:.0e} and "
+            f"{GRADIENT:.0e}"
         )

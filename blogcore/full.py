@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -20,27 +22,29 @@ from blogcore.contents import chapters, find_root
 from blogcore.keeping import begun
 from blogcore.runtime import LARGEST_ROOT
 from blogcore.unitcode import digest
-from blogcore.unitfiles import Folder, clear, held_by, in_hand
+from blogcore.unitfiles import LOCK, Folder, clear, held_by, in_hand
 from blogcore.unitpictures import merge_all
 from blogcore.units import PACKAGE, PLANNED, Page, Unit, paged
-from blogcore.worker import GRACE, MARGIN, Work
+from blogcore.worker import GRACE, LOST, MARGIN, Work
 
 BAR = "{desc}: {bar:24} {n_fmt} of {total_fmt} units, {elapsed}{postfix}"
 GIVEN_UP = -14  # the status of a process that its own alarm ended
-START = time.time()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line, ``blogcore full PAGE … --units DIR``; returns the status."""
+def main(argv: Sequence[str] | None = None, start: float | None = None) -> int:
+    """The command line, ``blogcore full PAGE … --units DIR``; returns the status.
+
+    The budget counts from ``start``, epoch seconds, or from now.
+    """
     options = _parser().parse_intermixed_args(argv)
     try:
-        work = _work(options)
+        work = _work(options, time.time() if start is None else start)
         return _mode(options)(work, options)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"blogcore: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("blogcore: interrupted", file=sys.stderr)
+        print("blogcore: interrupted; the same command goes on", file=sys.stderr)
         return 130
 
 
@@ -69,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _work(options: argparse.Namespace) -> Work:
+def _work(options: argparse.Namespace, start: float) -> Work:
     """What the options ask for; ValueError for what is not allowed."""
     if options.budget is not None:
         check_number("budget", options.budget, 0)
@@ -80,13 +84,13 @@ def _work(options: argparse.Namespace) -> Work:
     root = find_root(options.root)
     if bool(options.pages) == options.all:
         raise ValueError("page: name one or several, or give --all")
-    slugs = options.pages or list(paged(root, chapters(root)))
+    slugs = list(dict.fromkeys(options.pages)) or list(paged(root, chapters(root)))
     pages = [Page(root, slug, options.seed, options.device) for slug in slugs]
     without = [page.slug for page in pages if not page.experiments]
     if without:
         having = ", ".join(paged(root, chapters(root)))
         raise ValueError(f"page: {', '.join(without)} has no units; {having} have")
-    deadline = START + (inf if options.budget is None else options.budget)
+    deadline = start + (inf if options.budget is None else options.budget)
     deadline = options.until or deadline
     folder = Folder(options.units.resolve())
     return Work(pages, folder, root / "data", options.device, deadline)
@@ -107,7 +111,10 @@ def _say(line: str) -> None:
 
 def _as_worker(work: Work, options: argparse.Namespace) -> int:
     worker.die_with(sys.stdin.fileno())
-    return int(worker.work_through(work, lambda line: print(line, flush=True)) > 0)
+    try:
+        return int(worker.work_through(work, lambda line: print(line, flush=True)) > 0)
+    except worker.DeviceLostError:
+        return LOST
 
 
 def _as_process(work: Work, options: argparse.Namespace) -> int:
@@ -130,6 +137,9 @@ def _prepare(work: Work, options: argparse.Namespace) -> int:
 def _merge(work: Work, options: argparse.Namespace) -> int:
     rows = work.folder.rows()
     for page in work.pages:
+        if not any(row["page"] == page.slug for row in rows):
+            _say(f"{page.slug}: no rows in {work.folder.path}")
+            continue
         new = merge_all(work.folder.path, work.data, page.slug, page.units(), rows)
         _say(f"{page.slug}: {new} new rows in data/units/{page.slug}.json")
     return 0
@@ -184,12 +194,12 @@ def _run(work: Work, options: argparse.Namespace) -> int:
         )
     work.settle()
     count = options.workers or max(unit.experiment.workers for unit in single)
-    died = _follow(work, [_start(options, work, i, count) for i in range(count)])
+    died = _follow(work, partial(_start, options, work, count), count)
     _tell(work)
     return int(died or bool(work.folder.failed(work.units)))
 
 
-def _start(options: argparse.Namespace, work: Work, place: int, count: int):
+def _start(options: argparse.Namespace, work: Work, count: int, place: int):
     """A worker: the same command, with the end of its time."""
     command = [sys.executable, "-P", "-m", "blogcore", "full", *options.pages]
     command += ["--all"] if options.all else []
@@ -218,43 +228,61 @@ def _card(device: str, place: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": cards[place % len(cards)]}
 
 
-def _follow(work: Work, workers: Sequence[subprocess.Popen]) -> bool:
+def _follow(work: Work, start: Callable[[int], subprocess.Popen], count: int) -> bool:
     """Show what workers say and how far they are, to their end; whether one failed."""
-    ears = [threading.Thread(target=_pass_on, args=[p], daemon=True) for p in workers]
+    ended: list[int] = []
+    ears = [
+        threading.Thread(target=_employ, args=[work, start, i, ended], daemon=True)
+        for i in range(count)
+    ]
     for ear in ears:
         ear.start()
     description = " ".join(page.slug for page in work.pages)
     options = {"total": len(work.units), "bar_format": BAR, "desc": description}
     with tqdm(**options, disable=not sys.stderr.isatty()) as bar:
-        while any(process.poll() is None for process in workers):
+        while any(ear.is_alive() for ear in ears):
             bar.n = sum(work.folder.row(unit).exists() for unit in work.units)
             if work.left < inf:
                 bar.set_postfix_str(f"{max(work.left, 0):.0f} s left", refresh=False)
             bar.refresh()
             time.sleep(0.2)
-    for ear in ears:
-        ear.join()
-    for process in workers:
+    return len(ended) < count or any(ended)
+
+
+def _employ(work: Work, start, place: int, ended: list[int]) -> None:
+    """Pass on what a worker says, to its end; another follows if it lost its device."""
+    status = LOST
+    while status == LOST:
+        with start(place) as process:  # closes its pipes at the end
+            for line in process.stdout:
+                _say(line.rstrip())
+        status = process.returncode
         _tell_death(work, process)
-    return any(process.returncode for process in workers)
-
-
-def _pass_on(process: subprocess.Popen) -> None:
-    with process:  # closes its pipes at the end
-        for line in process.stdout:
-            _say(line.rstrip())
+    ended.append(status)
 
 
 def _tell_death(work: Work, process: subprocess.Popen) -> None:
     """Say how a worker died, if it did, and with which unit in hand."""
     if process.returncode in (0, 1):
         return
-    lost = held_by(work.folder, process.pid, work.units)
-    held = f" with {lost[0]} in hand" if lost else ""
-    if process.returncode == GIVEN_UP:
+    held = _last_in_hand(work, process.pid)
+    if process.returncode == LOST:
+        _say("a worker lost its device: another one goes on")
+    elif process.returncode == GIVEN_UP:
         _say(f"given up {GRACE:.0f} s after the end of the budget{held}")
     else:
         _say(f"a worker died, status {process.returncode}{held}: run it again")
+
+
+def _last_in_hand(work: Work, pid: int) -> str:
+    """Which unit a dead process left, and for how long it had it."""
+    with suppress(OSError):  # another worker may have it by now, and finish it
+        for unit in held_by(work.folder, pid, work.units):
+            lock = work.folder.path / f".{unit.name}{LOCK}"
+            since = float(lock.read_text(encoding="ascii").split()[-1])
+            held = max(time.time() - since, 0)
+            return f" with {unit} in hand, for {held:.0f} s"
+    return ""
 
 
 def _tell(work: Work) -> None:

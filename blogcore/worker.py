@@ -4,7 +4,10 @@ Workers share nothing but a folder. Under torchrun, units for several processes 
 first: all run them together; then each process goes on by itself.
 """
 
+import errno
+import gc
 import os
+import platform
 import signal
 import threading
 import time
@@ -12,13 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from math import inf, isfinite
 from pathlib import Path
 
 import torch
 import torch.distributed as together
 
-from blogcore.evidence import environment
 from blogcore.keeping import Hand, in_hand, sweep
 from blogcore.runtime import device as torch_device
 from blogcore.unitcode import digest
@@ -27,7 +30,14 @@ from blogcore.units import PLANNED, Page, Unit
 
 MARGIN = 1.15  # a unit starts if so many times its estimate are left
 GRACE = 5.0  # seconds past the end after which a unit is given up
+LOST = 3  # the status of a worker whose device answers no more
+VERSIONS = ("torch", "numpy", "scipy")  # what units compute with
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no unit's fault
 Say = Callable[[str], None]
+
+
+class DeviceLostError(RuntimeError):
+    """After some errors a card refuses all that this process asks of it."""
 
 
 @dataclass
@@ -42,7 +52,9 @@ class Work:
 
     def __post_init__(self):
         self.units = [unit for page in self.pages for unit in page.units()]
-        self.device_name = name_of_device(self.device)
+        self._codes = {digest(dict(unit.code)) for unit in self.units}
+        self.chosen = torch_device(self.device)
+        self.device_name = name_of_device(self.chosen)
         self._earlier = [r for p in self.pages for r in recorded(self.data, p.slug)]
 
     @property
@@ -53,7 +65,8 @@ class Work:
     def estimates(self) -> dict[str, float]:
         """Seconds by unit: the longest run of its arm here, else of its experiment.
 
-        What has never run on such a device takes what was planned.
+        Runs by earlier code count until there is one by today's. What has never run
+        on such a device takes what was planned.
         """
         longest = self._longest()
         return {unit.name: _estimate(unit, longest) for unit in self.units}
@@ -70,7 +83,15 @@ class Work:
         return any((unit.page, unit.experiment.name) not in run for unit in units)
 
     def _longest(self) -> dict[tuple, float]:
-        return _longest([*self._earlier, *self.folder.rows()], self.device_name)
+        rows = [*self._earlier, *self.folder.rows()]
+        here = [row for row in rows if row["device"] == self.device_name]
+        today = [row for row in here if self.of_today(row)]
+        known = {_whole(row) for row in today}
+        return _longest([*today, *(row for row in here if _whole(row) not in known)])
+
+    def of_today(self, row: Row) -> bool:
+        """Whether a row is by the code as it now is."""
+        return digest(row["code"]) in self._codes
 
     def fitting(self, processes: int) -> list[Unit]:
         """The open units that fit into what is left, seed by seed.
@@ -107,30 +128,31 @@ class Work:
                     loader()  # cut arrays are told now, and not in the first unit
                 hashes = {loader.prepare() for loader in loaders}
                 found[page.slug, name] = "-".join(sorted(hashes))
-        self._check_rows(found)
+        _check_rows(self, found)
         return found
 
-    def _check_rows(self, data: dict[tuple[str, str], str]) -> None:
-        names = {unit.name: unit for unit in self.units}
-        for row in self.folder.rows():
-            expected = data.get((row["page"], row["experiment"]), row["data"])
-            code = {digest(dict(u.code)) for u in names.values()}
-            if digest(row["code"]) in code and row["data"] != expected:
-                raise ValueError(
-                    f"{row['page']} {row['experiment']}: rows are here from other "
-                    f"data ({row['data']}, now {expected}); use another folder of units"
-                )
+
+def _check_rows(work: Work, data: dict[tuple[str, str], str]) -> None:
+    for row in work.folder.rows():
+        expected = data.get(_whole(row), row["data"])
+        if work.of_today(row) and row["data"] != expected:
+            raise ValueError(
+                f"{row['page']} {row['experiment']}: rows are here from other data "
+                f"({row['data']}, now {expected}); use another folder of units"
+            )
 
 
-def _longest(rows: Sequence[Row], device: str) -> dict[tuple, float]:
-    """The longest run on a device by experiment, and by its arms."""
+def _longest(rows: Sequence[Row]) -> dict[tuple, float]:
+    """The longest run by experiment, and by its arms."""
     longest: dict[tuple, float] = {}
     for row in rows:
-        if row["device"] == device:
-            whole = row["page"], row["experiment"]
-            for key in (whole, (*whole, _arm(row["settings"]))):
-                longest[key] = max(longest.get(key, 0), row["seconds"])
+        for key in (_whole(row), (*_whole(row), _arm(row["settings"]))):
+            longest[key] = max(longest.get(key, 0), row["seconds"])
     return longest
+
+
+def _whole(row: Row) -> tuple[str, str]:
+    return row["page"], row["experiment"]
 
 
 def _arm(settings: Mapping[str, object]) -> str:
@@ -148,21 +170,45 @@ def page_units(work: Work, page: Page) -> list[Unit]:
     return work.folder.open([u for u in work.units if u.page == page.slug])
 
 
-def name_of_device(device: str) -> str:
+def name_of_device(device: torch.device) -> str:
     """What a row says of the device: the card's name, or “cpu”."""
-    chosen = torch_device(device)
-    return torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else str(chosen)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def work_through(work: Work, say: Say) -> int:
-    """Do units until none fits any more; how many of them failed."""
+    """Do units until none fits any more; how many of them failed.
+
+    Raises DeviceLostError after a unit that took the device along.
+    """
     _give_up_after(work.deadline)
+    if work.chosen.type == "cuda" and work.chosen.index is not None:
+        torch.cuda.set_device(work.chosen)  # graphs are recorded on the current one
     data = work.settle()
     sweep(work.folder.path)
+    return _one_by_one(work, data, say)
+
+
+def _one_by_one(work: Work, data, say: Say) -> int:
     failures = 0
     for unit in _claimed(work):
         failures += not attempt(work, unit, data, say)
+        _tidy(work.chosen)
     return failures
+
+
+def _tidy(device: torch.device) -> None:
+    """Give back what a unit held; DeviceLostError if the device no longer answers.
+
+    Recorded graphs hang together in circles, and hold some GB each.
+    """
+    gc.collect()
+    if device.type != "cuda":
+        return
+    try:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+    except RuntimeError as error:
+        raise DeviceLostError(str(error)) from error
 
 
 def _claimed(work: Work) -> Iterator[Unit]:
@@ -184,7 +230,7 @@ def work_together(work: Work, say: Say) -> int:
     The first process chooses and tells the others, and writes what came of it.
     """
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    cuda = torch_device(work.device).type == "cuda"
+    cuda = work.chosen.type == "cuda"
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     together.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
@@ -195,7 +241,7 @@ def work_together(work: Work, say: Say) -> int:
         _all_together(work, names, data, rank, count, say)
     together.barrier()
     together.destroy_process_group()
-    return sum(not attempt(work, unit, data, say) for unit in _claimed(work))
+    return _one_by_one(work, data, say)
 
 
 def _all_together(work: Work, names, data, rank: int, count: int, say: Say) -> None:
@@ -222,8 +268,11 @@ def _run_or_raise(work: Work, unit: Unit, data, say: Say, write: bool) -> None:
 
 
 def attempt(work: Work, unit: Unit, data, say: Say, write: bool = True) -> bool:
-    """Run a unit and keep its row, or its traceback; whether it went well."""
-    about = environment(work.device_name) | {
+    """Run a unit and keep its row, or its traceback; whether it went well.
+
+    Raises OSError if the folder takes no more: that is no failure of the unit.
+    """
+    about = _environment(work.device_name) | {
         "data": data[unit.page, unit.experiment.name],
         "processes": unit.experiment.processes,
     }
@@ -233,6 +282,8 @@ def attempt(work: Work, unit: Unit, data, say: Say, write: bool = True) -> bool:
         with in_hand(hand) if alone else nullcontext():
             values = checked(unit, unit.experiment(**unit.settings))
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
         work.folder.fail(unit, error)
         say(f"{unit}: {type(error).__name__}: {error}")
         return False
@@ -244,6 +295,12 @@ def attempt(work: Work, unit: Unit, data, say: Say, write: bool = True) -> bool:
         resumed = f", {hand.earlier:.1f} s of them earlier" if hand.earlier else ""
         say(f"{unit}: {about['seconds']:.1f} s{resumed}")
     return True
+
+
+def _environment(device: str) -> dict[str, object]:
+    """What a row says about where it was obtained."""
+    versions = {name: version(name) for name in VERSIONS}
+    return {"device": device, "python": platform.python_version(), "versions": versions}
 
 
 def _now() -> str:

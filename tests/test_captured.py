@@ -99,10 +99,27 @@ def test_a_replayed_training_is_the_plain_one_bit_for_bit(on_gpu):
         ({"off": float("nan")}, r"loss off by nan"),
     ],
 )
-def test_a_replay_that_is_another_step_is_told_before_the_first(on_gpu, fault, says):
+def test_a_replay_that_is_another_step_is_told_and_not_used(on_gpu, fault, says):
+    """The plain step takes longer; a visit to a card is not lost for it."""
+    case, other = Case(), Case()
     on_gpu(replaying(**fault))
-    with pytest.raises(RuntimeError, match=says):
-        Case().captured()
+    with pytest.warns(UserWarning, match=f"captured: .*{says}.*without graphs"):
+        asked = case.captured()
+    assert asked is case.plain
+    assert all(map(torch.equal, case.trained(asked), other.trained(other.plain)))
+
+
+def test_a_step_that_cannot_be_recorded_is_told_and_not_replayed(on_gpu):
+    def graphed(asked, example):
+        asked(example)  # it warms up
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    case, other = Case(), Case()
+    on_gpu(graphed)
+    with pytest.warns(UserWarning, match="not permitted when stream is capturing"):
+        assert case.captured() is case.plain
+    states = [c.model.state_dict().values() for c in (case, other)]
+    assert all(map(torch.equal, *states))
 
 
 def test_what_cannot_be_replayed_is_told(on_gpu):

@@ -57,11 +57,23 @@ class Traffic(TorchDispatchMode):
 
 
 class Counted:
-    """A training step without its optimizer: FLOPs, bytes, launches."""
+    """A training step without its optimizer: FLOPs, bytes, launches.
+
+    ``kept`` are the bytes that the forward pass leaves for the backward pass.
+    """
 
     def __init__(self, model: nn.Module, asked, batch: object, kind=torch.float32):
         model, traffic = model.to(META, kind).train(), Traffic()
         asked(model, batch)  # tables that are brought once
+        kept: dict[int, torch.Tensor] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept.setdefault(tensor.untyped_storage()._cdata, tensor)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            asked(model, batch)
+        self.kept = sum(t.untyped_storage().nbytes() for t in kept.values())
         with FlopCounterMode(display=False) as counter, traffic:
             asked(model, batch)[0].sum().backward()
         self.flops = counter.get_total_flops()
@@ -152,6 +164,13 @@ def test_the_limits_are_what_is_stated(name):
     assert found.bytes / 1e9 == pytest.approx(told[2], rel=0.1)
     assert milli[1] == pytest.approx(told[3], rel=0.1)
     assert found.launches == pytest.approx(told[4], rel=0.1)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_no_step_needs_a_large_card(name):
+    """What data/large_runs.md says of memory."""
+    small = name.startswith(("ResNet", "hierarchy"))
+    assert STEPS[name]().kept < (3e9 if small else 10e9)
 
 
 def test_an_encoder_needs_three_times_its_forward_pass_by_formula():

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -450,8 +451,7 @@ class TestBadInput:
         assert full.main(given) == 1
         assert f"units: {taken} cannot be written" in capsys.readouterr().err
 
-    def test_a_budget_below_the_shortest_unit_is_told(self, small, capsys, monkeypatch):
-        monkeypatch.setattr(full, "START", time.time())
+    def test_a_budget_below_the_shortest_unit_is_told(self, small, capsys):
         fixed = ["tide", "--units", str(small.units), "--root", str(small.root)]
         small.change("seconds=0.3", "seconds=30")
         assert full.main([*fixed, "--budget", "20"]) == 1
@@ -567,27 +567,52 @@ class TestCommand:
             ended = SimpleNamespace(returncode=full.GIVEN_UP, pid=os.getpid())
             full._tell_death(work, ended)
         said = capsys.readouterr().err
-        assert f"given up 5 s after the end of the budget with {unit} in hand" in said
+        assert f"the end of the budget with {unit} in hand, for 0 s" in said
         assert list(small.units.glob("tide*")) == []
 
     @pytest.mark.slow
-    def test_neither_jupyter_nor_matplotlib_is_needed(self, small, tmp_path):
-        for name in (
-            "matplotlib",
-            "IPython",
-            "papermill",
-            "ipykernel",
-            "jupyter_client",
-        ):
-            (tmp_path / "without").mkdir(exist_ok=True)
-            (tmp_path / "without" / f"{name}.py").write_text(
-                "raise ImportError('none')", encoding="utf-8"
-            )
-        without = os.environ | {"PYTHONPATH": f"{tmp_path / 'without'}:{ROOT}"}
-        process = start(small, "--all", env=without)
+    def test_what_how_to_read_names_is_enough(self, small, tmp_path):
+        """Neither Jupyter nor matplotlib nor anything else, not even its version."""
+        without = tmp_path / "without"
+        without.mkdir()
+        for name in not_named():
+            module = MODULES.get(name, name.replace("-", "_"))
+            content = f"raise ImportError({name!r})"
+            (without / f"{module}.py").write_text(content, encoding="utf-8")
+        site = WITHOUT.format(not_named())
+        (without / "sitecustomize.py").write_text(site, encoding="utf-8")
+        path = {"PYTHONPATH": f"{without}:{ROOT}"}
+        process = start(small, "--all", env=os.environ | path)
         said = finish(process)
         assert process.returncode == 0, said
         assert small.heights() == HEIGHTS
+
+
+MODULES = {"scikit-learn": "sklearn", "ipython": "IPython"}
+WITHOUT = """\
+from importlib import metadata
+
+given = metadata.version
+
+
+def version(name):
+    if name in {}:
+        raise metadata.PackageNotFoundError(name)
+    return given(name)
+
+
+metadata.version = version
+"""
+
+
+def not_named() -> list[str]:
+    """What pip would install and units do not need, as the book says."""
+    told = (ROOT / "how_to_read.md").read_text(encoding="utf-8")
+    (named,) = re.findall(r"--no-deps -e \.`, and ([^.]*?), are\s+enough", told)
+    names = {name.lower() for name in re.split(r",\s+|\s+and\s+", named)}
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        whole = tomllib.load(file)["project"]["dependencies"]
+    return [name for name in whole if name.lower() not in names | {"numpy"}]
 
 
 def alive(pid: int) -> bool:
