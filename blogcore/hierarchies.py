@@ -139,6 +139,16 @@ def energy_distance(
     return (2 * distances(a, b).mean() - sum(within)) / unit
 
 
+def energies(
+    drawn: torch.Tensor, known: torch.Tensor, unseen: torch.Tensor
+) -> torch.Tensor:
+    """Energy distances of drawn to unseen images: plain, and whitened by known ones."""
+    white = [whitened(images, known) for images in (drawn, unseen)]
+    return torch.stack(
+        [energy_distance(drawn, unseen), energy_distance(*white, unit=1)]
+    )
+
+
 def whitened(images: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """Images in coordinates that are uncorrelated, of variance 1, on ``known``.
 
