@@ -126,11 +126,38 @@ def distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.cdist(a.flatten(1).double(), b.flatten(1).double())
 
 
-def energy_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """2 E‖X − Y‖ − E‖X − X′‖ − E‖Y − Y′‖ without bias, in largest grey levels.
+def energy_distance(
+    a: torch.Tensor, b: torch.Tensor, unit: float = PIXELS.levels - 1
+) -> torch.Tensor:
+    """2 E‖X − Y‖ − E‖X − X′‖ − E‖Y − Y′‖ without bias, in units of the grey range.
 
-    X, X′ are different images of ``a``, Y, Y′ of ``b``. Zero for equal distributions,
-    and only for those; an estimate may be slightly negative.
+    X, X′ are different images of ``a``, Y, Y′ of ``b``; ``unit`` is the distance that
+    counts as one. Zero for equal distributions, and only for those; an estimate may be
+    slightly negative.
     """
     within = [distances(u, u).sum() / (len(u) * (len(u) - 1)) for u in (a, b)]
-    return (2 * distances(a, b).mean() - sum(within)) / (PIXELS.levels - 1)
+    return (2 * distances(a, b).mean() - sum(within)) / unit
+
+
+def energies(
+    drawn: torch.Tensor, known: torch.Tensor, unseen: torch.Tensor
+) -> torch.Tensor:
+    """Energy distances of drawn to unseen images: plain, and whitened by known ones."""
+    white = [whitened(images, known) for images in (drawn, unseen)]
+    return torch.stack(
+        [energy_distance(drawn, unseen), energy_distance(*white, unit=1)]
+    )
+
+
+def whitened(images: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Images in coordinates that are uncorrelated, of variance 1, on ``known``.
+
+    x W with W Wᵀ = (C + I/12)⁻¹, where C is the covariance of ``known``, (N, …) grey
+    levels. A whole number stands for an interval of length 1, whose variance 1/12 is
+    what a pixel that never changes is taken to have. Returns (N, pixels).
+    """
+    kept = torch.cov(known.flatten(1).double().T)
+    kept.diagonal().add_(1 / 12)
+    root = torch.linalg.cholesky(kept)
+    flat = images.flatten(1).double()
+    return torch.linalg.solve_triangular(root, flat.T, upper=False).T

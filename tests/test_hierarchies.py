@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from blogcore import elbo, hierarchies
+from blogcore.images import digits
 from blogcore.runtime import stream
 from blogcore.training import Probe
 
@@ -38,6 +39,25 @@ def test_energy_distance_is_zero_for_one_distribution_and_not_for_two():
     a, b = torch.randint(17, (2, 300, 1, 8, 8), generator=dice)
     assert abs(hierarchies.energy_distance(a, b)) < 0.02
     assert hierarchies.energy_distance(a, b // 2) > 0.1
+
+
+def test_whitened_pixels_are_uncorrelated_and_of_variance_one():
+    known = digits().inputs
+    white = hierarchies.whitened(known, known)
+    moving = known.flatten(1).double().std(0) > 2  # the rest is mostly rounding
+    inner = torch.cov(white.T)[moving][:, moving]
+    assert inner.diagonal().min() > 0.9
+    assert (inner - inner.diagonal().diag()).abs().max() < 0.1
+    assert inner.diagonal().max() <= 1
+
+
+def test_only_the_whitened_distance_sees_that_pixels_belong_together():
+    known, unseen = digits().inputs[:1000], digits().inputs[1000:]
+    order = torch.rand(known.shape, generator=stream(0, "mixed")).argsort(0)
+    mixed = known.gather(0, order)  # each pixel shuffled by itself
+    raw = hierarchies.energy_distance(mixed, unseen)
+    white = (hierarchies.whitened(images, known) for images in (mixed, unseen))
+    assert hierarchies.energy_distance(*white, unit=1) > 10 * raw
 
 
 def test_resettling_leaves_the_decoder_as_it_is():
