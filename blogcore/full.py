@@ -152,14 +152,16 @@ def _list(work: Work, options: argparse.Namespace) -> int:
         for experiment in page.experiments.values():
             units = [u for u in work.units if u.experiment is experiment]
             left = work.folder.open(units)
+            taken = in_hand(work.folder, left)
+            free = [u for u in left if u not in taken]
             stem = f"{page.slug}-{experiment.name}-"
             counts = {
                 "done": sum(work.folder.row(u).exists() for u in units),
                 "failed": len(work.folder.failed(units)),
-                "in hand": len(in_hand(work.folder, units)),
-                "open": len(left),
+                "in hand": len(taken),
+                "open": len(free),
                 "of them part of their way": sum(
-                    begun(work.folder.path, u.name) for u in left
+                    begun(work.folder.path, u.name) for u in free
                 ),
                 "by earlier code or settings": sum(
                     r.name.startswith(stem) for r in older

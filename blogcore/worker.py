@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from math import inf, isfinite
 from pathlib import Path
@@ -30,6 +30,7 @@ from blogcore.units import PLANNED, Page, Unit
 
 MARGIN = 1.15  # a unit starts if so many times its estimate are left
 GRACE = 5.0  # seconds past the end after which a unit is given up
+LONG = timedelta(weeks=4)  # processes that are done wait for the others
 LOST = 3  # the status of a worker whose device answers no more
 VERSIONS = ("torch", "numpy", "scipy")  # what units compute with
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no unit's fault
@@ -227,21 +228,36 @@ def _claimed(work: Work) -> Iterator[Unit]:
 def work_together(work: Work, say: Say) -> int:
     """Under torchrun: do what wants all processes, then go on alone; the failures.
 
-    The first process chooses and tells the others, and writes what came of it.
+    The first process chooses and tells the others, and writes what came of it. None
+    returns before all have ended. Raises ValueError for fewer cards than processes.
     """
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     cuda = work.chosen.type == "cuda"
     if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        _take_own_card()
     together.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    everybody = together.new_group(backend="gloo", timeout=LONG)
     _give_up_after(work.deadline)
     data = work.settle()
     names = {unit.name: unit for unit in work.units}
     if count > 1:
         _all_together(work, names, data, rank, count, say)
     together.barrier()
+    failures = _one_by_one(work, data, say)
+    together.barrier(everybody)  # who ends with a failure would end all others
     together.destroy_process_group()
-    return _one_by_one(work, data, say)
+    return failures
+
+
+def _take_own_card() -> None:
+    """Make the card of this process the current one; ValueError if there are fewer."""
+    needed, found = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if needed > found:  # all processes see it, and none waits for the others
+        raise ValueError(
+            f"--nproc-per-node: {needed} processes, but this machine has {found} "
+            "card(s)"
+        )
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
 def _all_together(work: Work, names, data, rank: int, count: int, say: Say) -> None:

@@ -1,5 +1,6 @@
 """The units of the book's own pages: whole by themselves, and each of them runs."""
 
+import ast
 import builtins
 import symtable
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 import measures
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from blogcore.contents import chapters
 from blogcore.freshness import PARAMETERS
@@ -18,6 +20,9 @@ from blogcore.units import Page, Unit, paged, tagged
 ROOT = Path(__file__).parents[1]
 PAGES = list(paged(ROOT, chapters(ROOT)))
 EXPERIMENTS = [(slug, name) for slug in PAGES for name in Page(ROOT, slug).experiments]
+ROUNDED = [e for e in EXPERIMENTS if e[0] not in ("nvae_audit", "word_dimension_audit")]
+aten = torch.ops.aten
+PRODUCTS = aten.convolution.default, aten.mm.default, aten.addmm.default
 
 
 def free_names(cells: list[str]) -> set[str]:
@@ -69,6 +74,44 @@ def test_a_tiny_unit_runs_on_drawn_data_and_repeats(slug, name):
         found.append(checked(Unit(slug, experiment, {}, {}), result))
     assert found[0] == found[1]
     assert all(isfinite(v) for row in found[0].values() for v in row.values())
+
+
+class Products(TorchDispatchMode):
+    """The precision of products, and the layout of filters, while something learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.kinds, self.last = set(), set()
+
+    def __torch_dispatch__(self, operation, types, arguments=(), more=None):
+        result = operation(*arguments, **(more or {}))
+        if torch.is_grad_enabled() and operation in PRODUCTS:
+            self.kinds.add(result.dtype)
+            if operation is PRODUCTS[0]:
+                last = {"memory_format": torch.channels_last}
+                self.last.add(arguments[1].is_contiguous(**last))
+        return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("slug", "name"), ROUNDED)
+def test_encoders_and_images_learn_in_the_form_that_cards_like(slug, name):
+    page, seen = Page(ROOT, slug, device="cpu"), Products()
+    for loader in page.loaders():
+        loader.draw()
+    experiment = page.experiments[name]
+    with seen:
+        experiment(**experiment.tiny)
+    assert torch.bfloat16 in seen.kinds
+    assert torch.float32 not in seen.kinds
+    assert seen.last <= {True}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_adam_w_updates_in_one_operation(page):
+    for node in ast.walk(ast.parse("\n".join(tagged(ROOT, page)))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("AdamW"):
+            assert "fused" in {keyword.arg for keyword in node.keywords}
 
 
 @pytest.mark.slow

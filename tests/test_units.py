@@ -648,6 +648,13 @@ class TestRestOfTheCommand:
             "tide moon: 3 units: 2 done, 1 failed, 2 by earlier code or settings\n"
         )
 
+    def test_a_unit_in_hand_is_not_open_as_well(self, small, capsys):
+        with small.folder.claim(small.work().units[0]) as mine:
+            assert mine
+            assert full.main([*self.fixed(small), "--device", "cpu", "--list"]) == 0
+        said = "tide moon: 6 units: 1 in hand, 5 open, about 2 s on one H100 (planned)"
+        assert capsys.readouterr().out == f"{said}\n"
+
     def test_seconds_that_were_planned_are_not_sold_as_measured(self, small, capsys):
         """A reader without a card would believe in minutes where it takes hours."""
         both = [*self.fixed(small), "--device", "cpu"]
@@ -703,7 +710,10 @@ def shared(seed):
 
 @pytest.mark.slow
 def test_torchrun_does_shared_units_together_and_the_others_one_each(small):
+    """The first process has ended long before the second, and tells the sum of all."""
     small.write(*small.cells, TOGETHER)
+    small.change("import time", "import os\nimport time")
+    small.change("time.sleep(long)", "time.sleep(0.2 + 4 * int(os.environ['RANK']))")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     torchrun += ["--nproc-per-node", "2", "-m", "blogcore", *small.command()[3:]]
     quiet = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -720,3 +730,4 @@ def test_torchrun_does_shared_units_together_and_the_others_one_each(small):
     assert sorted(begun[4:]) == sorted(ALL)
     sums = [r["values"][""]["sum"] for r in small.folder.rows() if r["processes"] == 2]
     assert sorted(sums) == [10.0, 12.0]
+    assert "8 of 8 units done" in done.stderr

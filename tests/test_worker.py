@@ -98,6 +98,22 @@ class TestLostDevice:
         assert worker.work_through(work, print) == 0
         assert taken == [torch.device("cuda:1")]
 
+    def test_torchrun_with_too_few_cards_is_told_in_one_line(
+        self, small, monkeypatch, capsys
+    ):
+        names = {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "WORLD_SIZE": "2"}
+        names |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+        for name, value in names.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(worker, "torch_device", lambda name: torch.device("cuda"))
+        monkeypatch.setattr(worker, "name_of_device", lambda device: "a card")
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        assert full.main(fixed(small)) == 1
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said == (
+            "blogcore: --nproc-per-node: 2 processes, but this machine has 1 card(s)"
+        )
+
 
 class TestEstimates:
     def test_runs_by_earlier_code_count_until_there_is_one_by_todays(
