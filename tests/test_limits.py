@@ -5,6 +5,7 @@ of small operations, all bytes that operations read and write at its memory's pa
 """
 
 import re
+import weakref
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -22,8 +23,9 @@ from blogcore.cloze import Cloze, token_prediction
 from blogcore.contents import chapters
 from blogcore.costs import forward_work
 from blogcore.data import Examples
-from blogcore.encoder import bert, tta
+from blogcore.encoder import bert, classifier, tta
 from blogcore.runtime import stream
+from blogcore.tokens import Texts
 from blogcore.units import Page, paged
 from blogcore.wordvec import SkipGram
 
@@ -38,11 +40,15 @@ ROWS, LENGTH = 256, 128  # packed rows of a step, tokens of a row
 
 
 class Traffic(TorchDispatchMode):
-    """Counts what operations read and write, and how many launch something."""
+    """Counts what operations read and write, and how many launch something.
+
+    ``peak`` are the most bytes that were there at once, of those that operations made.
+    """
 
     def __init__(self):
         super().__init__()
-        self.bytes = self.launches = 0
+        self.bytes = self.launches = self.peak = 0
+        self.alive: dict[int, int] = {}
 
     def __torch_dispatch__(self, operation, types, arguments=(), more=None):
         result = operation(*arguments, **(more or {}))
@@ -53,7 +59,15 @@ class Traffic(TorchDispatchMode):
             found = [leaf for leaf in leaves if torch.is_tensor(leaf)]
             self.bytes += sum(prod(t.shape) * t.element_size() for t in found)
             self.launches += 1
+        self._note([leaf for leaf in tree_leaves(result) if torch.is_tensor(leaf)])
         return result
+
+    def _note(self, made: list[torch.Tensor]) -> None:
+        for store in (tensor.untyped_storage() for tensor in made):
+            if store._cdata not in self.alive:
+                self.alive[store._cdata] = store.nbytes()
+                weakref.finalize(store, self.alive.pop, store._cdata, None)
+        self.peak = max(self.peak, sum(self.alive.values()))
 
 
 class Counted:
@@ -78,6 +92,7 @@ class Counted:
             asked(model, batch)[0].sum().backward()
         self.flops = counter.get_total_flops()
         self.bytes, self.launches = traffic.bytes, traffic.launches
+        self.peak = traffic.peak
 
     @property
     def arithmetic(self) -> float:
@@ -90,16 +105,29 @@ class Counted:
         return self.arithmetic + self.bytes / MEMORY
 
 
-def encoder(make: Callable, layers: int, width: int, asked_share=0.15, words=4_218):
-    """A step of an encoder on packed rows."""
-    config = EncoderConfig(
+def shape(layers: int, width: int, words=4_218) -> EncoderConfig:
+    """Of an encoder that reads rows or texts."""
+    return EncoderConfig(
         words, width, width // 64, layers, 4 * width, LENGTH, segments=0
     )
+
+
+def encoder(make: Callable, layers: int, width: int, asked_share=0.15, words=4_218):
+    """A step of an encoder on packed rows."""
+    config = shape(layers, width, words)
     ids = torch.zeros(ROWS, LENGTH, dtype=torch.int64, device=META)
     count = ROWS * round(asked_share * (LENGTH - 2))
     places = torch.arange(count, device=META)
     batch = Cloze(ids, None, places, places)
     return Counted(make(config, stream(0, "init")), token_prediction, batch)
+
+
+def tuning(layers: int) -> Counted:
+    """A step of fine-tuning on texts that are not packed."""
+    config, ids = shape(layers, 256), torch.zeros(64, LENGTH, dtype=torch.int64)
+    texts = Examples(Texts(ids, ids == 0), torch.zeros(64, dtype=torch.int64))
+    model = classifier(bert(config, stream(0, "init")), config, 2, stream(0, "head"))
+    return Counted(model, objectives.classification, texts.to(META))
 
 
 def resnet(width: int, size: int = 500) -> Counted:
@@ -132,6 +160,9 @@ STEPS = {
     "MLM 40 %, 3 layers of 512": lambda: encoder(bert, 3, 512, 0.4),
     "BERT, 12 layers of 256": lambda: encoder(bert, 12, 256),
     "WoBERT, 6 layers of 256": lambda: encoder(bert, 6, 256, words=20_000),
+    "fine-tuning, 12 layers of 256": lambda: tuning(12),
+    "fine-tuning, 6 layers of 256": lambda: tuning(6),
+    "fine-tuning, 3 layers of 256": lambda: tuning(3),
     "ResNet-18, width 64": lambda: resnet(64),
     "ResNet-18, width 32": lambda: resnet(32),
     "hierarchy, 15 groups, MNIST": lambda: hierarchy(BITS),
@@ -170,11 +201,13 @@ def test_the_limits_are_what_is_stated(name):
 def test_no_step_needs_a_large_card(name):
     """What data/large_runs.md says of memory."""
     small = name.startswith(("ResNet", "hierarchy"))
-    assert STEPS[name]().kept < (3e9 if small else 10e9)
+    found = STEPS[name]()
+    assert found.kept < found.peak * 1.02
+    assert found.peak < (2.6e9 if small else 10.2e9)
 
 
 def test_an_encoder_needs_three_times_its_forward_pass_by_formula():
-    config = EncoderConfig(4_218, 256, 4, 12, 1024, LENGTH, segments=0)
+    config = shape(12, 256)
     asked = ROWS * round(0.15 * (LENGTH - 2))
     forward = forward_work(config, ROWS, LENGTH, asked=asked).total
     assert encoder(bert, 12, 256).flops == pytest.approx(3 * forward, rel=0.002)
@@ -202,7 +235,7 @@ def all_widths() -> float:
 
 
 PAGES = list(paged(ROOT, chapters(ROOT)))
-# What a unit trains by itself, without fine-tuning and scores.
+# What the longest unit trains, without its scores.
 TRAININGS = {
     ("nvae_audit", "deep_hierarchy"): lambda: 1000 * hierarchy(COLOURS).limit,
     ("word_dimension_audit", "running_text"): lambda: 300 * all_widths(),
@@ -210,11 +243,15 @@ TRAININGS = {
         1300 * encoder(tta, 3, 512, 1.0).limit
     ),
     ("albert_electra_audit", "equal_arithmetic"): lambda: (
-        1000 * encoder(bert, 12, 256).limit
+        1000 * encoder(bert, 12, 256).limit + 2 * 500 * tuning(12).limit
     ),
-    ("theseus_audit", "compression"): lambda: 1000 * encoder(bert, 12, 256).limit,
+    ("theseus_audit", "compression"): lambda: (
+        1000 * encoder(bert, 12, 256).limit
+        + 2 * 450 * tuning(12).limit
+        + 2 * 450 * 4 * (tuning(6).limit + tuning(3).limit)
+    ),
     ("wobert_audit", "continued"): lambda: (
-        4000 * encoder(bert, 6, 256, words=20_000).limit
+        4000 * encoder(bert, 6, 256, words=20_000).limit + 3 * 600 * tuning(6).limit
     ),
     ("flooding_audit", "cifar_run"): lambda: 3000 * resnet(32).limit,
     ("weight_scale_audit", "cifar_run"): lambda: 1500 * resnet(32).limit,
