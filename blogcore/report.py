@@ -18,9 +18,9 @@ GLUE = "application/papermill.record/"
 RECORDS = "blogcore-records"  # marks an output that from_records makes
 AUDIT = "_audit"
 TOGETHER = (
-    "<p>All together: one interval over the seeds of all recorded root seeds, this "
-    "page's too. It was computed after the verdicts were known, and changes none. "
-    "Where runs share seeds, as timings do, there is none.</p>"
+    "<p>All together: one interval over the seeds of all these runs, this page's too. "
+    "It was computed after the verdicts were known, and changes none. It is blank "
+    "where the runs are not independent.</p>"
 )
 # The fields of a claim that a record repeats, so that the ledger needs no other file.
 STATED = ("id", "statement", "author", "test", "unit", "quantity", "of")

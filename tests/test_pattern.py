@@ -11,7 +11,7 @@ from pathlib import Path
 import measures
 import pytest
 
-from blogcore import runner
+from blogcore import recorded, runner
 from blogcore.claims import load_claims
 from blogcore.freshness import code_cells, text
 from blogcore.report import AUDIT
@@ -140,6 +140,14 @@ class TestPost:
         toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
         child = rf"- file: {{}}{post}\n +sections:\n +- file: {{}}{post}{AUDIT}\n"
         assert re.search(child.format("chapters/", "chapters/"), toc)
+
+    @pytest.mark.parametrize("page", ["", AUDIT])
+    def test_what_is_recorded_repeats_todays_claims(self, post, page):
+        stated = {claim.id: claim.statement for claim in load_claims(post)}
+        for run in recorded.runs(ROOT / "data", post + page, "book"):
+            for found in run["records"]:
+                if found["kind"] == "verdict":
+                    assert found["statement"] == stated[found["id"]], found["id"]
 
     def test_claims_say_what_they_measure_and_of_what(self, post):
         for claim in load_claims(post):
