@@ -29,6 +29,7 @@ from blogcore.worker import GRACE, LOST, MARGIN, Work
 
 BAR = "{desc}: {bar:24} {n_fmt} of {total_fmt} units, {elapsed}{postfix}"
 GIVEN_UP = -14  # the status of a process that its own alarm ended
+TRIES = 2  # workers in a row that may lose their device before any unit is done
 
 
 def main(argv: Sequence[str] | None = None, start: float | None = None) -> int:
@@ -243,7 +244,7 @@ def _follow(work: Work, start: Callable[[int], subprocess.Popen], count: int) ->
     options = {"total": len(work.units), "bar_format": BAR, "desc": description}
     with tqdm(**options, disable=not sys.stderr.isatty()) as bar:
         while any(ear.is_alive() for ear in ears):
-            bar.n = sum(work.folder.row(unit).exists() for unit in work.units)
+            bar.n = _done(work)
             if work.left < inf:
                 bar.set_postfix_str(f"{max(work.left, 0):.0f} s left", refresh=False)
             bar.refresh()
@@ -252,15 +253,28 @@ def _follow(work: Work, start: Callable[[int], subprocess.Popen], count: int) ->
 
 
 def _employ(work: Work, start, place: int, ended: list[int]) -> None:
-    """Pass on what a worker says, to its end; another follows if it lost its device."""
-    status = LOST
-    while status == LOST:
+    """Pass on what a worker says, to its end; another follows if it lost its device.
+
+    A device that is gone for good would fail every unit, one worker after the other.
+    """
+    status, fruitless = LOST, 0
+    while status == LOST and fruitless < TRIES:
+        before = _done(work)
         with start(place) as process:  # closes its pipes at the end
             for line in process.stdout:
                 _say(line.rstrip())
         status = process.returncode
-        _tell_death(work, process)
+        fruitless = 0 if _done(work) > before else fruitless + 1
+        if status == LOST:
+            then = "another one goes on" if fruitless < TRIES else "it is gone"
+            _say(f"a worker lost its device: {then}")
+        else:
+            _tell_death(work, process)
     ended.append(status)
+
+
+def _done(work: Work) -> int:
+    return sum(work.folder.row(unit).exists() for unit in work.units)
 
 
 def _tell_death(work: Work, process: subprocess.Popen) -> None:
@@ -268,9 +282,7 @@ def _tell_death(work: Work, process: subprocess.Popen) -> None:
     if process.returncode in (0, 1):
         return
     held = _last_in_hand(work, process.pid)
-    if process.returncode == LOST:
-        _say("a worker lost its device: another one goes on")
-    elif process.returncode == GIVEN_UP:
+    if process.returncode == GIVEN_UP:
         _say(f"given up {GRACE:.0f} s after the end of the budget{held}")
     else:
         _say(f"a worker died, status {process.returncode}{held}: run it again")
@@ -289,8 +301,7 @@ def _last_in_hand(work: Work, pid: int) -> str:
 
 def _tell(work: Work) -> None:
     """The sum of it: done, failed, what is left and what it needs."""
-    done = sum(work.folder.row(unit).exists() for unit in work.units)
-    _say(f"{done} of {len(work.units)} units done, in {work.folder.path}")
+    _say(f"{_done(work)} of {len(work.units)} units done, in {work.folder.path}")
     for unit in work.folder.failed(work.units):
         _say(f"failed, see {work.folder.error(unit)}; --retry tries again")
     left, seconds = work.folder.open(work.units), work.estimates()

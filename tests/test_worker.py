@@ -79,6 +79,21 @@ class TestLostDevice:
         assert small.begun() == ALL
         assert len(small.heights()) == 5
 
+    @pytest.mark.slow
+    def test_a_device_that_is_gone_for_good_does_not_fail_all(self, small):
+        """The first worker had done two units; the next two did none."""
+        fails = "    if seed: raise RuntimeError('CUDA error')\n"
+        small.change("    time.sleep", f"{fails}    time.sleep")
+        gone = LOSES.replace(" and not GONE.exists()", "")
+        small.write(small.cells[0], gone, *small.cells[1:])
+        process = start(small, "tide", "--workers", "1")
+        said = finish(process)
+        assert process.returncode == 1, said
+        assert "a worker lost its device: it is gone" in said
+        assert len(small.folder.rows()) == 2
+        assert len(list(small.units.glob("*.error"))) == 3
+        assert len(small.work().fitting(1)) == len(ALL) - 5
+
     def test_a_card_is_asked_after_every_unit_whether_it_answers(self, monkeypatch):
         def refuse():
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
