@@ -92,7 +92,7 @@ class TestLostDevice:
         assert "a worker lost its device: it is gone" in said
         assert len(small.folder.rows()) == 2
         assert len(list(small.units.glob("*.error"))) == 3
-        assert len(small.work().fitting(1)) == len(ALL) - 5
+        assert len(small.begun()) == 5 < len(ALL)
 
     def test_a_card_is_asked_after_every_unit_whether_it_answers(self, monkeypatch):
         def refuse():
