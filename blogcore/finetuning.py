@@ -155,9 +155,12 @@ def _classes(model: nn.Module, inputs) -> torch.Tensor:
 
 
 def _trimmed(batch: Examples) -> Examples:
-    """The batch without padding that all its texts have; labels of tokens likewise."""
+    """The batch without padding that all its texts have; labels of tokens likewise.
+
+    On a device it stays whole: to look how long texts are would be a wait in each step.
+    """
     inputs, labels = batch
-    if not isinstance(inputs, Texts):
+    if not isinstance(inputs, Texts) or not inputs.ids.is_cpu:
         return batch
     inputs = inputs.trimmed()
     return Examples(

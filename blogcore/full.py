@@ -121,7 +121,11 @@ def _as_worker(work: Work, options: argparse.Namespace) -> int:
 def _as_process(work: Work, options: argparse.Namespace) -> int:
     if options.retry and os.environ["RANK"] == "0":
         clear(work.folder, work.units)  # before the processes meet
-    failures = worker.work_together(work, _say)
+    try:
+        failures = worker.work_together(work, _say)
+    except worker.DeviceLostError as error:
+        _say(f"process {os.environ['RANK']} lost its device, so all end: {error}")
+        return LOST
     if os.environ["RANK"] == "0":
         _tell(work)
     return int(failures > 0)

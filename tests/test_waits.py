@@ -13,13 +13,23 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from blogcore import elbo, images, likelihoods, networks, objectives, training, vae
+from blogcore import (
+    elbo,
+    finetuning,
+    images,
+    likelihoods,
+    networks,
+    objectives,
+    training,
+    vae,
+)
 from blogcore.blocks import EncoderConfig
 from blogcore.cloze import Cloze, token_prediction
 from blogcore.data import Examples
-from blogcore.encoder import tta
+from blogcore.encoder import bert, classifier, tta
 from blogcore.hierarchies import NVAE_CELLS
 from blogcore.runtime import stream
+from blogcore.tokens import Texts
 
 META = torch.device("meta")
 LAWS = [
@@ -46,6 +56,16 @@ def text_autoencoder() -> Case:
     return model, lambda step: batch, token_prediction
 
 
+def classifier_of_texts() -> Case:
+    """As in fine-tuning, padding and dropout and all."""
+    config = EncoderConfig(25, 16, 2, 2, 32, 8, segments=0)
+    ids = torch.zeros(6, 8, dtype=torch.int64, device=META)
+    texts = Texts(ids, torch.ones(6, 8, dtype=torch.bool, device=META))
+    batch = Examples(texts, torch.zeros(6, dtype=torch.int64, device=META))
+    model = classifier(bert(config, stream(0, "init")), config, 3, stream(0, "head"))
+    return model, lambda step: finetuning._trimmed(batch), objectives.classification
+
+
 def hierarchy(law: likelihoods.Likelihood) -> Case:
     colours = {"outputs": law.outputs, "channels": law.channels, "groups": (1, 2, 0)}
     shape = vae.Hierarchy(**colours, width=8, latent_channels=2, **NVAE_CELLS)
@@ -57,8 +77,9 @@ def hierarchy(law: likelihoods.Likelihood) -> Case:
     return vae.HierarchicalVAE(shape, stream(0, "init")), batches, asked
 
 
-CASES = [resnet, text_autoencoder, *(lambda law=law: hierarchy(law) for law in LAWS)]
-NAMES = ["ResNet", "T-TA", "bits", "colours"]
+CASES: list[Callable[[], Case]] = [resnet, text_autoencoder, classifier_of_texts]
+CASES += [lambda law=law: hierarchy(law) for law in LAWS]
+NAMES = ["ResNet", "T-TA", "fine-tuning", "bits", "colours"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)

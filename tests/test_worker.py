@@ -113,6 +113,19 @@ class TestLostDevice:
         assert worker.work_through(work, print) == 0
         assert taken == [torch.device("cuda:1")]
 
+    def test_under_torchrun_it_is_told_in_one_line(self, small, monkeypatch, capsys):
+        def lose(work, say):
+            raise worker.DeviceLostError("CUDA error: illegal access")
+
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setattr(full.worker, "work_together", lose)
+        assert full.main(fixed(small)) == worker.LOST
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said == (
+            "process 1 lost its device, so all end: CUDA error: illegal access"
+        )
+
     def test_torchrun_with_too_few_cards_is_told_in_one_line(
         self, small, monkeypatch, capsys
     ):
