@@ -138,7 +138,8 @@ def exactness(claim: Claim, low: float, high: float) -> str:
         return f"Equal to {power_of_ten(ceil(log10(worst)))}."
     low, high = (_minus(f"{v:.3g}") for v in (low, high))
     found = low if low == high else f"{low} to {high}"
-    return f"Found {found}; expected {_in_words(claim)}."
+    named = f"{_capital(claim.quantity)}:" if claim.quantity else "Found"
+    return f"{named} {found}; expected {_in_words(claim)}."
 
 
 def digits(half: float) -> str:
