@@ -89,7 +89,7 @@ def _select(texts: Sequence[str]) -> str:
         f'<option value="{i}">{html.escape(text)}</option>'
         for i, text in enumerate(texts)
     )
-    select = f'<select autocomplete="off">{options}</select>'
+    select = f'<select lang="zh" autocomplete="off">{options}</select>'
     return f"<label>sentence {select}</label>"
 
 
