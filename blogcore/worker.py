@@ -202,9 +202,9 @@ def _tidy(device: torch.device) -> None:
 
     Recorded graphs hang together in circles, and hold some GB each.
     """
-    gc.collect()
     if device.type != "cuda":
         return
+    gc.collect()
     try:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
