@@ -5,6 +5,7 @@ bring a tensor from the CPU waits as well, and does not raise: it is looked for.
 drawn there comes from torch's global stream: a meta device has no generators.
 """
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -20,10 +21,11 @@ from blogcore import (
     likelihoods,
     networks,
     objectives,
+    theseus,
     training,
     vae,
 )
-from blogcore.blocks import EncoderConfig
+from blogcore.blocks import EncoderConfig, Stack
 from blogcore.cloze import Cloze, token_prediction
 from blogcore.data import Examples
 from blogcore.encoder import bert, classifier, tta
@@ -66,6 +68,18 @@ def classifier_of_texts() -> Case:
     return model, lambda step: finetuning._trimmed(batch), objectives.classification
 
 
+def ship_of_theseus() -> Case:
+    """Blocks that a coin swaps, learning from their predecessor's answers as well."""
+    whole, batches, _ = classifier_of_texts()
+    ship = copy.deepcopy(whole)
+    blocks = ship.encoder.blocks
+    places = theseus.compress(blocks, blocks[:1], torch.zeros(1, 2, 16))
+    ship.encoder.blocks = Stack(places)
+    asked = theseus.swapping(theseus.distil(whole.to(META), 2.0, 0.5))
+    plan = theseus.coins(theseus.constant(1.0), len(places), 0)
+    return ship, theseus.planned(batches, plan), asked
+
+
 def hierarchy(law: likelihoods.Likelihood) -> Case:
     colours = {"outputs": law.outputs, "channels": law.channels, "groups": (1, 2, 0)}
     shape = vae.Hierarchy(**colours, width=8, latent_channels=2, **NVAE_CELLS)
@@ -77,9 +91,14 @@ def hierarchy(law: likelihoods.Likelihood) -> Case:
     return vae.HierarchicalVAE(shape, stream(0, "init")), batches, asked
 
 
-CASES: list[Callable[[], Case]] = [resnet, text_autoencoder, classifier_of_texts]
+CASES: list[Callable[[], Case]] = [
+    resnet,
+    text_autoencoder,
+    classifier_of_texts,
+    ship_of_theseus,
+]
 CASES += [lambda law=law: hierarchy(law) for law in LAWS]
-NAMES = ["ResNet", "T-TA", "fine-tuning", "bits", "colours"]
+NAMES = ["ResNet", "T-TA", "fine-tuning", "Theseus", "bits", "colours"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
