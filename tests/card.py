@@ -6,6 +6,7 @@ numbers and indices, and a generator of the other one. The numbers are the CPU's
 """
 
 import importlib
+import sys
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -15,12 +16,17 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
+from blogcore import checkpoint, finetuning, training
+
 aten = torch.ops.aten
 MOVES = {aten._to_copy.default, aten.copy_.default}
 INDEXES = {aten.index.Tensor, aten.index_put_.default, aten._index_put_impl_.default}
 MAKERS = {torch.tensor, torch.as_tensor}
 PRODUCTS = {functional.linear, functional.scaled_dot_product_attention, torch.conv2d}
 PRODUCTS |= {torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__}
+LOOKS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+MEASURES = {training.Probe.__call__, training._Watch.look, finetuning.Best.look}
+MEASURES = {look.__code__ for look in MEASURES | {checkpoint.Checkpoint.save}}
 OPTIMIZERS = ["torch.optim.adam", "torch.optim.adamw", "torch.optim.optimizer"]
 
 
@@ -48,7 +54,7 @@ class OnCard(torch.Tensor):
 
     def tolist(self):
         """As of a tensor on a card, which is looked at for it."""
-        return self.values.tolist()
+        return self.detach().cpu().tolist()
 
 
 def computed(operation, arguments, more):
@@ -88,19 +94,53 @@ class Operations(TorchDispatchMode):
         return computed(operation, arguments, more or {})
 
 
+class Hurried(TorchDispatchMode):
+    """Raises where a training step waits for the card, but for measures on the way."""
+
+    def __torch_dispatch__(self, operation, types, arguments=(), more=None):
+        given = [t for t in tree_leaves((arguments, more)) if torch.is_tensor(t)]
+        there = any(isinstance(tensor, OnCard) for tensor in given)
+        if there and _waits(operation, arguments, more or {}) and _inside_a_step():
+            raise RuntimeError(f"{operation} waits for the card inside a training step")
+        return operation(*arguments, **(more or {}))
+
+
+def _waits(operation, arguments, more) -> bool:
+    if operation in INDEXES:
+        return any(t.dtype == torch.bool for t in arguments[1] if t is not None)
+    if operation is aten.copy_.default:
+        return not isinstance(arguments[0], OnCard)
+    if operation is aten._to_copy.default:
+        return torch.device(more.get("device") or "meta").type == "cpu"
+    return bool(LOOKS & set(operation.tags))
+
+
+def _inside_a_step() -> bool:
+    frame = sys._getframe()
+    while frame and frame.f_code not in MEASURES:
+        if frame.f_code is training.train.__code__:
+            return True
+        frame = frame.f_back
+    return False
+
+
+class Dice(torch._C.Generator):
+    """Dice on the card; they fall as the CPU's do."""
+
+    device = torch.device("meta")
+
+
 class Calls(TorchFunctionMode):
     """What torch decides before an operation: where, how precisely, with which dice."""
 
     def __init__(self):
         super().__init__()
-        self.there, self.precision = {}, None
+        self.precision = None
 
     def generator(self, device="cpu"):
         """``torch.Generator``, which knows no such device."""
-        made = torch._C.Generator()
-        if torch.device(device).type == "meta":
-            self.there[id(made)] = made
-        return made
+        there = torch.device(device).type == "meta"
+        return Dice() if there else torch._C.Generator()
 
     @contextmanager
     def autocast(self, device, dtype):
@@ -125,7 +165,7 @@ class Calls(TorchFunctionMode):
         dice, first = more.get("generator"), arguments[0] if arguments else None
         at_hand = first.device if torch.is_tensor(first) else "cpu"
         where = torch.device(more.get("device") or at_hand)
-        if dice is not None and where.type == "meta" and id(dice) not in self.there:
+        if dice is not None and where.type == "meta" and dice.device != where:
             raise RuntimeError(f"{function}: the CPU's dice thrown on the card")
 
 
@@ -147,5 +187,6 @@ def card(monkeypatch):
     monkeypatch.setattr(torch, "autocast", calls.autocast)
     with ExitStack() as stack:
         stack.enter_context(Operations())
+        stack.enter_context(Hurried())
         stack.enter_context(calls)
         yield

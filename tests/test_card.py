@@ -1,4 +1,7 @@
-"""The units of all pages run on a made-up device beside the CPU."""
+"""The units of all pages run on a made-up device beside the CPU, which none waits for.
+
+Its steps, that is; they measure on the way, before and after.
+"""
 
 from math import isfinite
 from pathlib import Path
@@ -22,7 +25,7 @@ UNITS = [(slug, name) for slug in PAGES for name in Page(ROOT, slug).experiments
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("slug", "name"), UNITS)
-def test_a_tiny_unit_never_mixes_devices(slug, name, monkeypatch):
+def test_a_tiny_unit_never_mixes_devices_nor_waits_in_a_step(slug, name, monkeypatch):
     page = Page(ROOT, slug, device="meta")
     torch.set_num_threads(1)
     for loader in page.loaders():
@@ -67,3 +70,16 @@ def test_what_a_card_forbids_is_found(monkeypatch):
         drawn = torch.rand(2, generator=dice, device="meta")
     expected = torch.rand(2, generator=torch.Generator().manual_seed(1))
     assert torch.equal(drawn.values, expected)
+
+
+def test_a_wait_inside_a_step_is_found(monkeypatch):
+    def looks(model, batch):
+        loss, parts = objectives.classification(model, batch)
+        return loss / loss.item(), parts
+
+    known = Examples(torch.zeros(4, 3), torch.arange(4))
+    with card(monkeypatch):
+        model, there = nn.Linear(3, 4).to("meta"), known.to(torch.device("meta"))
+        adam = torch.optim.AdamW(model.parameters())
+        with pytest.raises(RuntimeError, match="waits for the card inside a training"):
+            training.train(model, lambda step: there, looks, adam, 1)
