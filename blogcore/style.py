@@ -18,7 +18,7 @@ MEANINGS = {
     "plain": ("#B84A00", (0, (6, 2))),  # training without it
     "control": ("#007A59", (0, (4, 1.5, 1, 1.5))),  # what could explain the effect away
     "extra": ("#A8527F", (0, (2, 1.2))),  # one more arm
-    "further": ("#8A6400", (0, (8, 2, 2, 2))),  # and yet another
+    "further": ("#6E7000", (0, (8, 2, 2, 2))),  # and yet another
     "reference": ("#55595F", (0, (1, 1.5))),  # a level, a threshold, a known value
     "exact": ("#000000", "-"),  # a law in closed form
 }

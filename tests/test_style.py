@@ -48,6 +48,13 @@ def test_meanings_are_told_apart_by_colour_and_without_it():
     assert len(dashes) == len(looks) - 1
 
 
+@pytest.mark.parametrize("seen", [np.array, in_the_dark])
+def test_arms_are_far_apart_in_light_and_dark(seen):
+    arms = [m for m in style.MEANINGS if m not in ("reference", "exact")]
+    colors = [seen(to_rgb(style.color(meaning))) for meaning in arms]
+    assert min(np.abs(a - b).max() for a, b in combinations(colors, 2)) > 0.25
+
+
 # Viénot, Brettel and Mollon's projections, on linear light, for two kinds of blindness.
 BLIND = {
     "protan": [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]],
