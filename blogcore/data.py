@@ -107,7 +107,7 @@ def _few_pictures() -> dict[str, torch.Tensor]:
     return {"levels": levels.to(torch.uint8), "classes": torch.arange(420) % 10}
 
 
-@prepared("cifar-10-batches-bin or images/cifar10_jpeg.npz", drawn=_few_pictures)
+@prepared("cifar-10-batches-bin/*.bin or images/cifar10_jpeg.npz", drawn=_few_pictures)
 def cifar_levels(folder: Path) -> dict[str, torch.Tensor]:
     """CIFAR-10 as levels (N, 3, 32, 32), uint8, and classes, the test's 10,000 last."""
     levels, classes = zip(*pictures.cifar10(folder), strict=True)

@@ -2,34 +2,25 @@
 
 import argparse
 import os
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import partial
+from itertools import accumulate
 from math import inf
 from pathlib import Path
-
-import torch
-from joblib import cpu_count
-from tqdm import tqdm
 
 from blogcore import worker
 from blogcore.checks import check_integer, check_number
 from blogcore.contents import chapters, find_root
+from blogcore.crew import follow, say, start
 from blogcore.keeping import begun
 from blogcore.runtime import LARGEST_ROOT
 from blogcore.unitcode import digest
-from blogcore.unitfiles import LOCK, Folder, clear, held_by, in_hand
+from blogcore.unitfiles import Folder, clear, in_hand
 from blogcore.unitpictures import merge_all
-from blogcore.units import PACKAGE, PLANNED, Page, Unit, paged
-from blogcore.worker import GRACE, LOST, MARGIN, Work
-
-BAR = "{desc}: {bar:24} {n_fmt} of {total_fmt} units, {elapsed}{postfix}"
-GIVEN_UP = -14  # the status of a process that its own alarm ended
-TRIES = 2  # workers in a row that may lose their device before any unit is done
+from blogcore.units import PLANNED, Page, Unit, paged
+from blogcore.worker import LOST, MARGIN, Work
 
 
 def main(argv: Sequence[str] | None = None, start: float | None = None) -> int:
@@ -106,10 +97,6 @@ def _mode(options: argparse.Namespace):
     return _as_process if "TORCHELASTIC_RUN_ID" in os.environ else _run
 
 
-def _say(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)
-
-
 def _as_worker(work: Work, options: argparse.Namespace) -> int:
     worker.die_with(sys.stdin.fileno())
     try:
@@ -121,10 +108,12 @@ def _as_worker(work: Work, options: argparse.Namespace) -> int:
 def _as_process(work: Work, options: argparse.Namespace) -> int:
     if options.retry and os.environ["RANK"] == "0":
         clear(work.folder, work.units)  # before the processes meet
+    if left := work.folder.open(work.units):
+        _check_budget(work, left)
     try:
-        failures = worker.work_together(work, _say)
+        failures = worker.work_together(work, say)
     except worker.DeviceLostError as error:
-        _say(f"process {os.environ['RANK']} lost its device, so all end: {error}")
+        say(f"process {os.environ['RANK']} lost its device, so all end: {error}")
         return LOST
     if os.environ["RANK"] == "0":
         _tell(work)
@@ -135,7 +124,7 @@ def _prepare(work: Work, options: argparse.Namespace) -> int:
     for page in work.pages:
         for loader in page.loaders():
             loader.settle(work.folder.path, digest(page.code(loader.name)))
-            _say(f"{page.slug}: {loader.name} {loader.prepare()} in {loader.home}")
+            say(f"{page.slug}: {loader.name} {loader.prepare()} in {loader.home}")
     return 0
 
 
@@ -143,10 +132,16 @@ def _merge(work: Work, options: argparse.Namespace) -> int:
     rows = work.folder.rows()
     for page in work.pages:
         if not any(row["page"] == page.slug for row in rows):
-            _say(f"{page.slug}: no rows in {work.folder.path}")
+            say(f"{page.slug}: no rows in {work.folder.path}")
             continue
+        gone = sum(
+            r["page"] == page.slug and r["experiment"] not in page.experiments
+            for r in rows
+        )
+        if gone:
+            say(f"{page.slug}: left out, {gone} rows of what it no longer runs")
         new = merge_all(work.folder.path, work.data, page.slug, page.units(), rows)
-        _say(f"{page.slug}: {new} new rows in data/units/{page.slug}.json")
+        say(f"{page.slug}: {new} new rows in data/units/{page.slug}.json")
     return 0
 
 
@@ -161,7 +156,7 @@ def _list(work: Work, options: argparse.Namespace) -> int:
             free = [u for u in left if u not in taken]
             stem = f"{page.slug}-{experiment.name}-"
             counts = {
-                "done": sum(work.folder.row(u).exists() for u in units),
+                "done": len(work.folder.done(units)),
                 "failed": len(work.folder.failed(units)),
                 "in hand": len(taken),
                 "open": len(free),
@@ -187,133 +182,55 @@ def _run(work: Work, options: argparse.Namespace) -> int:
     if not single:
         _tell(work)
         return int(bool(work.folder.failed(work.units)))
-    seconds = work.estimates()
-    shortest = MARGIN * min(seconds[unit.name] for unit in single)
-    if shortest > work.left:
-        raise ValueError(
-            f"budget: {max(work.left, 0):.0f} s are left, but the shortest open unit "
-            f"needs {shortest:.0f} s"
-        )
+    _check_budget(work, single)
     if work.new(single):
-        _say(
+        say(
             f"new on {work.device_name}: the first units may take far longer or less "
             f"than planned for {PLANNED}"
         )
     work.settle()
     count = options.workers or max(unit.experiment.workers for unit in single)
-    died = _follow(work, partial(_start, options, work, count), count)
+    _tell_plan(work, single, count)
+    died = follow(work, partial(start, options, work, count), count)
     _tell(work)
     return int(died or bool(work.folder.failed(work.units)))
 
 
-def _start(options: argparse.Namespace, work: Work, count: int, place: int):
-    """A worker: the same command, with the end of its time."""
-    command = [sys.executable, "-P", "-m", "blogcore", "full", *options.pages]
-    command += ["--all"] if options.all else []
-    command += ["--units", str(work.folder.path), "--seed", str(options.seed)]
-    command += ["--device", options.device, "--root", str(work.data.parent)]
-    command += ["--until", str(work.deadline)]
-    threads = str(max(1, cpu_count() // count))
-    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.getenv("PYTHONPATH")]))
-    own = {"OMP_NUM_THREADS": threads} | os.environ | {"PYTHONPATH": path}
-    return subprocess.Popen(
-        command,
-        env=own | _card(options.device, place),
-        stdin=subprocess.PIPE,  # it ends when we do
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        start_new_session=True,  # Ctrl-C is ours to handle
+def _check_budget(work: Work, units: Sequence[Unit]) -> None:
+    """Raise ValueError if none of the units fits into what is left."""
+    seconds = work.estimates()
+    shortest = MARGIN * min(seconds[unit.name] for unit in units)
+    if shortest > work.left:
+        raise ValueError(
+            f"budget: {max(work.left, 0):.0f} s are left, but the shortest open unit "
+            f"needs {shortest:.0f} s"
+        )
+
+
+def _tell_plan(work: Work, units: Sequence[Unit], count: int) -> None:
+    """Say what is open, how long it takes, and how much of it will not fit."""
+    seconds = work.estimates()
+    needed = [seconds[unit.name] for unit in work.fitting(processes=1)]
+    fitting = sum(until <= count * work.left for until in accumulate(needed))
+    last = (
+        f"; about {len(units) - fitting} will not fit" if fitting < len(units) else ""
     )
-
-
-def _card(device: str, place: int) -> dict[str, str]:
-    """Where there are several cards, workers take them in turn."""
-    if device not in ("auto", "cuda") or not torch.cuda.device_count():
-        return {}
-    all_cards = ",".join(map(str, range(torch.cuda.device_count())))
-    cards = os.environ.get("CUDA_VISIBLE_DEVICES", all_cards).split(",")
-    return {"CUDA_VISIBLE_DEVICES": cards[place % len(cards)]}
-
-
-def _follow(work: Work, start: Callable[[int], subprocess.Popen], count: int) -> bool:
-    """Show what workers say and how far they are, to their end; whether one failed."""
-    ended: list[int] = []
-    ears = [
-        threading.Thread(target=_employ, args=[work, start, i, ended], daemon=True)
-        for i in range(count)
-    ]
-    for ear in ears:
-        ear.start()
-    description = " ".join(page.slug for page in work.pages)
-    options = {"total": len(work.units), "bar_format": BAR, "desc": description}
-    with tqdm(**options, disable=not sys.stderr.isatty()) as bar:
-        while any(ear.is_alive() for ear in ears):
-            bar.n = _done(work)
-            if work.left < inf:
-                bar.set_postfix_str(f"{max(work.left, 0):.0f} s left", refresh=False)
-            bar.refresh()
-            time.sleep(0.2)
-    return len(ended) < count or any(ended)
-
-
-def _employ(work: Work, start, place: int, ended: list[int]) -> None:
-    """Pass on what a worker says, to its end; another follows if it lost its device.
-
-    A device that is gone for good would fail every unit, one worker after the other.
-    """
-    status, fruitless = LOST, 0
-    while status == LOST and fruitless < TRIES:
-        before = _done(work)
-        with start(place) as process:  # closes its pipes at the end
-            for line in process.stdout:
-                _say(line.rstrip())
-        status = process.returncode
-        fruitless = 0 if _done(work) > before else fruitless + 1
-        if status == LOST:
-            then = "another one goes on" if fruitless < TRIES else "it is gone"
-            _say(f"a worker lost its device: {then}")
-        else:
-            _tell_death(work, process)
-    ended.append(status)
-
-
-def _done(work: Work) -> int:
-    return sum(work.folder.row(unit).exists() for unit in work.units)
-
-
-def _tell_death(work: Work, process: subprocess.Popen) -> None:
-    """Say how a worker died, if it did, and with which unit in hand."""
-    if process.returncode in (0, 1):
-        return
-    held = _last_in_hand(work, process.pid)
-    if process.returncode == GIVEN_UP:
-        _say(f"given up {GRACE:.0f} s after the end of the budget{held}")
-    else:
-        _say(f"a worker died, status {process.returncode}{held}: run it again")
-
-
-def _last_in_hand(work: Work, pid: int) -> str:
-    """Which unit a dead process left, and for how long it had it."""
-    with suppress(OSError):  # another worker may have it by now, and finish it
-        for unit in held_by(work.folder, pid, work.units):
-            lock = work.folder.path / f".{unit.name}{LOCK}"
-            since = float(lock.read_text(encoding="ascii").split()[-1])
-            held = max(time.time() - since, 0)
-            return f" with {unit} in hand, for {held:.0f} s"
-    return ""
+    total = sum(seconds[unit.name] for unit in units)
+    say(f"{len(units)} units, {total:.0f} s {work.where(units)}{last}")
 
 
 def _tell(work: Work) -> None:
     """The sum of it: done, failed, what is left and what it needs."""
-    _say(f"{_done(work)} of {len(work.units)} units done, in {work.folder.path}")
-    for unit in work.folder.failed(work.units):
-        _say(f"failed, see {work.folder.error(unit)}; --retry tries again")
     left, seconds = work.folder.open(work.units), work.estimates()
+    done, whole = len(work.folder.done(work.units)), len(work.units)
+    say(f"{done} of {whole} units done, in {work.folder.path}")
+    for unit in work.folder.failed(work.units):
+        say(f"failed, see {work.folder.error(unit)}; --retry tries again")
     for place, count in _by_processes(left).items():
         units = [u for u in left if u.experiment.processes == place]
         needed = [seconds[unit.name] for unit in units]
         how = "the same command" if place == 1 else f"torchrun --nproc-per-node {place}"
-        _say(
+        say(
             f"{count} are left, {sum(needed):.0f} s in all {work.where(units)}, "
             f"the longest {MARGIN * max(needed):.0f} s: {how} goes on with them"
         )

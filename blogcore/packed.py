@@ -17,14 +17,14 @@ from blogcore.cloze import Cloze, hide_tokens
 from blogcore.data import Examples
 from blogcore.optim import linear_decay
 from blogcore.runtime import stream
-from blogcore.tasks import LabelledTexts, labelled_texts
+from blogcore.tasks import LabelledTexts, files, labelled_texts
 from blogcore.texts import SOURCES, lines
 from blogcore.tokens import BertTokenizer, Texts, Vocabulary, character_vocabulary
 from blogcore.training import seeded, train
 
 Arrays = dict[str, object]
 PARTS = ("train", "dev", "test")
-# The files that ``chinese`` reads, as ``prepared`` wants them.
+# The files that ``written`` reads, as ``prepared`` wants them.
 FILES = tuple(file for source in SOURCES.values() for file in source)
 
 
@@ -100,6 +100,11 @@ def pretrain(
 
     asked = seeded(batches, seed)
     return train(model, asked, rounded, adam, steps, [falling], checkpoint)
+
+
+def needed(names: Iterable[str]) -> tuple[str, ...]:
+    """The files that ``chinese`` reads, as ``prepared`` wants them."""
+    return (*FILES, *(file for name in names for file in files(name)))
 
 
 def chinese(folder: Path, names: Iterable[str], length: int) -> Arrays:

@@ -27,10 +27,11 @@ Arrays = dict[str, torch.Tensor | np.ndarray]
 class Prepared:
     """A function from the folder of real data to arrays by name, called at most once.
 
-    ``needs`` are the files or folders that it reads; “a or b” is the first that there
-    is. A call gives what lies below the ``place``, prepared first if it is not there
-    yet; without a place what the function reads; and after ``draw()`` what ``drawn``
-    makes up: arrays of the same form for tests. Numbers come as tensors.
+    ``needs`` are the files that it reads, or patterns of their names, and no others;
+    “a or b” is the first that there is. A call gives what lies below the ``place``,
+    prepared first if it is not there yet; without a place what the function reads; and
+    after ``draw()`` what ``drawn`` makes up: arrays of the same form for tests. Numbers
+    come as tensors.
     """
 
     def __init__(self, function: Callable, needs: tuple[str, ...], drawn: Callable):
@@ -128,11 +129,12 @@ def _write(home: Path, arrays: Mapping[str, object], sources: dict[str, str]) ->
 
 def _digests(folder: Path, needs: Sequence[str]) -> dict[str, str]:
     """The hash of every file that is needed, by its name in the folder."""
-    named = [[folder / path for path in need.split(" or ")] for need in needs]
-    first = [next(p for p in paths if p.exists()) for paths in named]
-    files = [f for p in first for f in ([p] if p.is_file() else p.rglob("*"))]
-    found = sorted(file for file in files if file.is_file())
-    return {file.relative_to(folder).as_posix(): _digest(file) for file in found}
+    found: set[Path] = set()
+    for need in needs:
+        there = [[*folder.glob(pattern)] for pattern in need.split(" or ")]
+        found |= {*next(filter(None, there))}
+    files = {file.relative_to(folder).as_posix(): file for file in found}
+    return {name: _digest(files[name]) for name in sorted(files)}
 
 
 def prepared(
@@ -144,7 +146,7 @@ def prepared(
     ValueError if no file is named.
     """
     if not needs:
-        raise ValueError("needs: names no file or folder of the data")
+        raise ValueError("needs: names no file of the data")
     return lambda function: Prepared(function, needs, drawn)
 
 

@@ -143,10 +143,11 @@ def contrast(
 
     An arm names settings, a label where units give several rows, and a metric if it has
     one of its own. Every planned seed must be there, and three at least: judging on the
-    way would be choosing when to stop. Raises ValueError for an arm that the table does
-    not have.
+    way would be choosing when to stop. Pairs are of one kind of device: a card draws
+    other numbers than the CPU. Raises ValueError for an arm that the table does not
+    have.
     """
-    standing, sides, rows = Standing(data, page, summary), [], []
+    standing, sides, cards, rows = Standing(data, page, summary), [], [], []
     for arm in arms:
         label, of = str(arm.get(standing.rows_head, "")), arm.get("metric", metric)
         settings = {
@@ -158,13 +159,15 @@ def contrast(
         if len(found) < max(planned, FEWEST):
             return None, f"{len(found)} of {max(planned, FEWEST)} seeds are recorded"
         sides.append({s: times * r["values"][label][of] for s, r in found.items()})
+        cards.append({seed: row["device"] != "cpu" for seed, row in found.items()})
         named = ", ".join(f"{key}={value}" for key, value in arm.items())
         rows += [(named, seed, value) for seed, value in sides[-1].items()]
     first, second = sides[0], sides[-1]
-    common = sorted(first.keys() & second.keys())
+    common = sorted(cards[0].items() & cards[-1].items())
     if len(common) < FEWEST:
-        return None, f"{len(common)} of {FEWEST} seeds are recorded in both arms"
-    values = [first[s] - (second[s] if len(sides) > 1 else 0) for s in common]
+        where = "in both arms, on one kind of device"
+        return None, f"{len(common)} of {FEWEST} seeds are recorded {where}"
+    values = [first[s] - (second[s] if len(sides) > 1 else 0) for s, _ in common]
     return interval(values, rows), ""
 
 

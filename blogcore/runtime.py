@@ -81,11 +81,11 @@ def by_profile(profile: str, **choices):
 def real_data(*names: str) -> Path:
     """The folder with real data that BLOGCORE_DATA names, as an absolute path.
 
-    To be called in a chapter's first cell, with the names that the chapter will read:
-    what is missing (of ``"a or b"``, both) is told before the work. A relative folder
-    is the one seen from where the command was given. Raises ValueError if the variable
-    is not set, names no folder, or the folder lacks one of the names; data/README.md
-    says what lies there.
+    To be called in a chapter's first cell, with the names that the chapter will read,
+    or patterns: what is missing (of ``"a or b"``, both) is told before the work. A
+    relative folder is the one seen from where the command was given. Raises ValueError
+    if the variable is not set, names no folder, or the folder lacks one of the names;
+    data/README.md says what lies there.
     """
     given = os.environ.get("BLOGCORE_DATA", "")
     if not given:
@@ -97,7 +97,7 @@ def real_data(*names: str) -> Path:
     missing = [
         name
         for name in names
-        if not any((folder / path).exists() for path in name.split(" or "))
+        if not any(any(folder.glob(path)) for path in name.split(" or "))
     ]
     if missing:
         lacking = ", ".join(missing)

@@ -237,10 +237,17 @@ def _check_pairs(first, second) -> None:
         raise ValueError(f"second: {len(second)} texts for {len(first)} first ones")
 
 
+def files(name: str) -> tuple[str, ...]:
+    """What ``labelled_texts`` reads of a set, by part: “a or b”, the first there is."""
+    return tuple(" or ".join(_files(SETS[name], part)) for part in PARTS)
+
+
+def _files(source: Source, part: str) -> list[str]:
+    return [each.format(part=part, few=PARTS[part]) for each in source.files]
+
+
 def _rows(folder: Path, source: Source, part: str) -> list[Row]:
-    files = [
-        folder / pattern.format(part=part, few=PARTS[part]) for pattern in source.files
-    ]
+    files = [folder / name for name in _files(source, part)]
     path = next((file for file in files if file.is_file()), None)
     if path is None:
         raise FileNotFoundError(f"folder: none of {[str(f) for f in files]} is there")

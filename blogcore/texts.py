@@ -15,13 +15,7 @@ import torch
 from blogcore.checks import check_integer
 from blogcore.tables import column, split
 
-# files: the column that is the text (None: the whole line).
-EVERYTHING = {
-    "text_zh/prose/*.txt": None,
-    "text_zh/chnsenticorp/*.tsv": "text_a",
-    "text_zh/sophonplus/*.csv": "review",
-    "text_zh/sophonplus/*.zip": "review",
-}
+# file: the column that is the text (None: the whole line).
 SOURCES = {
     "prose": {
         "text_zh/prose/d2l_zh.txt": None,
@@ -39,6 +33,15 @@ SOURCES = {
         "text_zh/sophonplus/online_shopping_10_cats.zip": "review",
         "text_zh/fewclue/eprstmt/unlabeled.json": "sentence",
     },
+}
+EVERYTHING = {
+    **SOURCES["prose"],
+    "text_zh/chnsenticorp/dev.tsv": "text_a",
+    "text_zh/chnsenticorp/test.tsv": "text_a",
+    "text_zh/chnsenticorp/train.tsv": "text_a",
+    "text_zh/sophonplus/ChnSentiCorp_htl_all.csv": "review",
+    "text_zh/sophonplus/waimai_10k.csv": "review",
+    "text_zh/sophonplus/online_shopping_10_cats.zip": "review",
 }
 # set: its files, and the largest similarity.
 PAIRS = {
@@ -77,17 +80,12 @@ class Similarities(NamedTuple):
 def chinese_text(folder: Path) -> list[str]:
     """Chinese documents: paragraphs of prose, then reviews, each text only once.
 
-    Reads what ``folder`` holds of text_zh/prose/*.txt (a paragraph a line),
-    text_zh/chnsenticorp/*.tsv (the column text_a), text_zh/sophonplus/*.csv and the
-    .csv files in text_zh/sophonplus/*.zip (the column review). Blank ones are left out,
-    and repeated ones: the collections share reviews (94,527 listed, 78,311 distinct).
-    Raises FileNotFoundError if there is no such file, ValueError for a damaged one.
+    Reads what ``folder`` holds of ``EVERYTHING``. Blank ones are left out, and repeated
+    ones: the collections share reviews (94,527 listed, 78,311 distinct). Raises
+    FileNotFoundError if there is none of them, ValueError for a damaged one.
     """
-    files = [
-        (path, place)
-        for places, place in EVERYTHING.items()
-        for path in sorted(Path(folder).glob(places))
-    ]
+    named = [(Path(folder) / name, place) for name, place in EVERYTHING.items()]
+    files = [(path, place) for path, place in named if path.exists()]
     if not files:
         raise FileNotFoundError(f"folder: {folder} has none of {', '.join(EVERYTHING)}")
     return _distinct(chain.from_iterable(column(*file) for file in files))

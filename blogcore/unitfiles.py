@@ -68,9 +68,15 @@ class Folder:
         names = set(os.listdir(self.path))
         return [u for u in units if not {f"{u.name}.json", u.name + ERROR} & names]
 
+    def done(self, units: Sequence[Unit]) -> list[Unit]:
+        """The units that have a row."""
+        return [u for u in units if self.row(u).exists()]
+
     def failed(self, units: Sequence[Unit]) -> list[Unit]:
-        """The units that have failed."""
-        return [u for u in units if self.error(u).exists()]
+        """The units that have failed, here and wherever the folder was copied from."""
+        failed = [u for u in units if self.error(u).exists()]
+        done = {unit.name for unit in self.done(failed)}
+        return [unit for unit in failed if unit.name not in done]
 
     @contextmanager
     def claim(self, unit: Unit) -> Iterator[bool]:
@@ -207,11 +213,12 @@ def merge(data: Path, page: str, units: Sequence[Unit], rows: Sequence[Row]) -> 
     """Add a page's rows to those that the book keeps; how many are new.
 
     Of two rows for one unit the older stays. A row by earlier code stays until there is
-    one by today's code. Raises ValueError for rows of one experiment and one code that
-    come from different data.
+    one by today's code; one of an experiment that the page does not have is left out.
+    Raises ValueError for rows of one experiment and one code that come from different
+    data.
     """
-    old = recorded(data, page)
-    given = [row for row in rows if row["page"] == page]
+    old, known = recorded(data, page), {unit.experiment.name for unit in units}
+    given = [r for r in rows if r["page"] == page and r["experiment"] in known]
     by_name: dict[str, Row] = {}
     for row in sorted([*old, *given], key=lambda row: row["date"]):
         by_name.setdefault(name_of(row), row)

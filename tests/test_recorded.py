@@ -80,6 +80,14 @@ class Records:
                 values = {"accuracy": accuracy, "loss": 1.0}
                 self.put(self.moon, {**arm, "seed": seed}, values, code, **more)
 
+    def moved(self, settings, device: str) -> None:
+        """Let the row of these settings be of another device."""
+        path = self.data / "units" / "tides.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        (row,) = (r for r in content["units"] if r["settings"] == settings)
+        row["device"] = device
+        path.write_text(json.dumps(content), encoding="utf-8")
+
     def shown(self, experiment, across="metric") -> tuple[list[list[str]], str]:
         """The table and the sentences below it."""
         text = recorded.of_units(self.data, "tides", experiment.summary(), across)
@@ -229,6 +237,16 @@ def test_all_seeds_are_judged_in_pairs_in_the_claims_unit(
     assert len(first["rows"]) == 6
     assert [r["name"] for r in ends] == ["tides/c1-low", "tides/c1-high"]
     assert all(r["units"] for r in [first, *ends])
+
+
+def test_a_card_and_the_cpu_are_no_pair(records, shown):
+    """Under one seed a card draws other numbers."""
+    records.moons([0, 1, 2])
+    for seed in (1, 2):
+        records.moved({**B, "seed": seed}, device="cpu")
+    judged(records, A, B)
+    said = BeautifulSoup(shown[-1][0], "html.parser").get_text()
+    assert "1 of 3 seeds are recorded in both arms, on one kind of device" in said
 
 
 def test_one_arm_alone_and_an_arm_with_a_metric_of_its_own(records, shown):

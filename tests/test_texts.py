@@ -55,11 +55,11 @@ TRAIN = 'label\ttext_a\n1\t"一"甲\n0\t二\n'
 HOTEL = '\ufefflabel,review\r\n1,"三,""乙"""\r\n0,二\r\n1, \r\n'
 SHOP = 'cat,label,review\n书,1,"四\n丙"\n\n'
 COLLECTIONS = {
-    "text_zh/prose/b.txt": "五\r\n\r\n 六 \n五",
-    "text_zh/prose/a.txt": "\ufeff零\n",
+    "text_zh/prose/hf_course_zh.txt": "五\r\n\r\n 六 \n五",
+    "text_zh/prose/d2l_zh.txt": "\ufeff零\n",
     "text_zh/chnsenticorp/train.tsv": TRAIN,
-    "text_zh/sophonplus/hotel.csv": HOTEL,
-    "text_zh/sophonplus/shop.zip": zipped(SHOP, "shop.csv"),
+    "text_zh/sophonplus/ChnSentiCorp_htl_all.csv": HOTEL,
+    "text_zh/sophonplus/online_shopping_10_cats.zip": zipped(SHOP, "shop.csv"),
 }
 
 
@@ -75,7 +75,11 @@ def test_chinese_text_is_read_from_every_format_once(collections):
 
 
 def test_chinese_text_takes_what_there_is(collections):
-    for name in ("prose/b.txt", "sophonplus/shop.zip", "chnsenticorp/train.tsv"):
+    for name in (
+        "prose/hf_course_zh.txt",
+        "sophonplus/online_shopping_10_cats.zip",
+        "chnsenticorp/train.tsv",
+    ):
         (collections / "text_zh" / name).unlink()
     assert chinese_text(collections) == ["零", '三,"乙"', "二"]
 
@@ -90,7 +94,7 @@ def test_an_empty_folder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("prose/a.txt", b"ab\nc\xff", "a.txt, line 2: not UTF-8"),
+        ("prose/d2l_zh.txt", b"ab\nc\xff", "d2l_zh.txt, line 2: not UTF-8"),
         ("chnsenticorp/train.tsv", b"", "train.tsv, line 1: no column text_a"),
         ("chnsenticorp/train.tsv", b"label\n1", "train.tsv, line 1: no column"),
         (
@@ -99,19 +103,27 @@ def test_an_empty_folder_is_refused(tmp_path):
             "train.tsv, line 3: 3",
         ),
         (
-            "sophonplus/hotel.csv",
+            "sophonplus/ChnSentiCorp_htl_all.csv",
             b"label,review\n1,a\n1\n",
-            "hotel.csv, line 3: 1 fields",
+            "ChnSentiCorp_htl_all.csv, line 3: 1 fields",
         ),
-        ("sophonplus/hotel.csv", b'label,review\n1,"a\n', "hotel.csv, line 2: "),
-        ("sophonplus/hotel.csv", b'label,review\n1,"a"b\n', "hotel.csv, line 2: "),
         (
-            "sophonplus/shop.zip",
+            "sophonplus/ChnSentiCorp_htl_all.csv",
+            b'label,review\n1,"a\n',
+            "ChnSentiCorp_htl_all.csv, line 2: ",
+        ),
+        (
+            "sophonplus/ChnSentiCorp_htl_all.csv",
+            b'label,review\n1,"a"b\n',
+            "ChnSentiCorp_htl_all.csv, line 2: ",
+        ),
+        (
+            "sophonplus/online_shopping_10_cats.zip",
             zipped(b"a\xff", "shop.csv"),
             "shop.csv, line 1: not UTF-8",
         ),
         (
-            "sophonplus/shop.zip",
+            "sophonplus/online_shopping_10_cats.zip",
             zipped("label,review\n1", "shop.csv"),
             "shop.csv, line 2: 1",
         ),
@@ -125,16 +137,19 @@ def test_damaged_text_is_refused_by_file_and_line(collections, name, content, wo
 
 
 def test_a_damaged_archive_is_refused_wherever_it_is_cut(collections):
-    path = collections / "text_zh/sophonplus/shop.zip"
+    path = collections / "text_zh/sophonplus/online_shopping_10_cats.zip"
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"shop\.zip: damaged"):
+        with pytest.raises(ValueError, match=r"10_cats\.zip: damaged"):
             chinese_text(collections)
 
 
 def test_flipped_bits_in_an_archive_are_refused_or_do_no_harm(tmp_path):
-    path, whole = tmp_path / "shop.zip", COLLECTIONS["text_zh/sophonplus/shop.zip"]
+    path, whole = (
+        tmp_path / "shop.zip",
+        COLLECTIONS["text_zh/sophonplus/online_shopping_10_cats.zip"],
+    )
     refusals = []
     for place in range(0, 8 * len(whole), 3):
         flipped = bytearray(whole)

@@ -1,6 +1,7 @@
 """Units: named by settings and code, done once, never torn, resumed after a kill."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from blogcore import full, unitcode, unitfiles, worker
+from blogcore import crew, full, unitcode, unitfiles, worker
 from blogcore.unitfiles import Folder
 from blogcore.units import Page, experiment, grid
 from blogcore.worker import Work
@@ -402,6 +403,17 @@ class TestBadInput:
             small.go()
         assert len(small.begun()) == 6
 
+    def test_other_files_beside_the_data_change_nothing(self, small):
+        small.change('"tides.txt", drawn', '"*.txt", "tides.txt or low.txt", drawn')
+        before = small.work().settle()
+        shutil.rmtree(small.units / "prepared")
+        for name in (".DS_Store", "low.csv"):
+            (small.root / "real" / name).write_text("x", encoding="utf-8")
+        assert small.work().settle() == before
+        (small.root / "real" / "low.txt").write_text("x", encoding="utf-8")
+        with pytest.raises(ValueError, match=r"tides: low\.txt is not what it was"):
+            small.work().settle()
+
     def test_without_the_sources_what_was_prepared_is_enough(self, small, monkeypatch):
         small.work().settle()
         monkeypatch.delenv("BLOGCORE_DATA")
@@ -456,6 +468,18 @@ class TestBadInput:
         small.change("seconds=0.3", "seconds=30")
         assert full.main([*fixed, "--budget", "20"]) == 1
         assert "the shortest open unit needs 34 s" in capsys.readouterr().err
+
+    def test_what_will_not_fit_is_told_before_the_work(self, small, capsys):
+        small.change("seconds=0.3", "seconds=30")
+        work, units = small.work(), small.work().units
+        work.deadline = time.time() + 70
+        for count, said in ((1, "about 4 will not fit"), (2, "about 2 will not fit")):
+            full._tell_plan(work, units, count)
+            told = capsys.readouterr().err
+            assert told == f"6 units, 180 s on one H100 (planned); {said}\n"
+        work.deadline = math.inf
+        full._tell_plan(work, units, 1)
+        assert "fit" not in capsys.readouterr().err
 
     def test_cells_that_fail_are_named(self, small):
         small.change("LOG = Path", "LOG = Pat")
@@ -555,7 +579,13 @@ class TestCommand:
             "worker._give_up_after(time.time() + 0.2); time.sleep(500)"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=400)
-        assert done.returncode == -signal.SIGALRM == full.GIVEN_UP
+        assert done.returncode == -signal.SIGALRM == crew.GIVEN_UP
+
+    def test_a_worker_that_had_begun_none_says_so(self, small, capsys):
+        ended = SimpleNamespace(returncode=crew.GIVEN_UP, pid=os.getpid())
+        crew.tell_death(small.work(), ended)
+        said = "given up 5 s after the end of the budget with no unit in hand\n"
+        assert capsys.readouterr().err == said
 
     def test_the_unit_that_was_given_up_is_named_and_leaves_nothing(
         self, small, capsys
@@ -564,8 +594,8 @@ class TestCommand:
         unit = work.units[0]
         with small.folder.claim(unit) as mine:
             assert mine
-            ended = SimpleNamespace(returncode=full.GIVEN_UP, pid=os.getpid())
-            full._tell_death(work, ended)
+            ended = SimpleNamespace(returncode=crew.GIVEN_UP, pid=os.getpid())
+            crew.tell_death(work, ended)
         said = capsys.readouterr().err
         assert f"the end of the budget with {unit} in hand, for 0 s" in said
         assert list(small.units.glob("tide*")) == []
@@ -692,6 +722,22 @@ class TestRestOfTheCommand:
         path.write_text(json.dumps(row | {"data": "0" * 16}), encoding="utf-8")
         assert full.main([*self.fixed(small), "--merge"]) == 1
         assert not (small.root / "data" / "units").exists()
+
+    def test_merge_leaves_out_what_the_page_no_longer_runs(self, small, capsys):
+        small.go()
+        small.change("def moon", "def sun")
+        assert full.main([*self.fixed(small), "--merge"]) == 0
+        said = capsys.readouterr().err
+        assert "tide: left out, 6 rows of what it no longer runs" in said
+        assert unitfiles.recorded(small.root / "data", "tide") == []
+
+    def test_a_unit_that_failed_elsewhere_and_is_done_is_done(self, small, capsys):
+        small.go()
+        small.folder.fail(small.work().units[0], ValueError("on another machine"))
+        capsys.readouterr()
+        assert full.main([*self.fixed(small), "--list"]) == 0
+        assert capsys.readouterr().out == "tide moon: 6 units: 6 done\n"
+        assert full.main(self.fixed(small)) == 0
 
 
 TOGETHER = """\
