@@ -4,6 +4,7 @@ What a text is to it: the mean of its tokens' vectors. Order, context and depth 
 gone, so that what the tokens themselves are worth can be seen.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,28 +75,61 @@ def fitted(
     occur are trained: Adam leaves the others where they are, so nothing changes but
     the time.
     """
+    given = table, examples, classes, recipe, seed
+    return stages(*given, [recipe.steps], sizes)[recipe.steps]
+
+
+def stages(
+    table: torch.Tensor,
+    examples: Examples,
+    classes: int,
+    recipe: Recipe,
+    seed: int,
+    looks: Sequence[int],
+    sizes: torch.Tensor | None = None,
+) -> dict[int, Bag]:
+    """The bags that one training passes through: by their steps, those of ``looks``.
+
+    Each is what ``fitted`` gives with so many steps. Raises ValueError for a look
+    beyond the recipe's steps.
+    """
+    late = [look for look in looks if not 0 <= look <= recipe.steps]
+    if late:
+        raise ValueError(f"looks: {late} are not in 0 … {recipe.steps}")
     ids, labels = examples
     used = ids[ids >= 0].unique()
     local = torch.where(ids >= 0, torch.searchsorted(used, ids), -1)
     bag = Bag(table[used], classes, None if sizes is None else sizes[used])
+    kept: dict[int, Bag] = {}
 
     def batches(step: int) -> Examples:
         source = stream(seed, f"batches/{step}")
         rows = torch.randint(len(ids), (recipe.batch,), generator=source)
         return Examples(local[rows], labels[rows])
 
+    def keep(step: int, _=None) -> None:
+        if step in looks:
+            whole = table.clone()
+            whole[used] = bag.table.detach()
+            kept[step] = Bag(whole, classes, sizes)
+            kept[step].linear.load_state_dict(bag.linear.state_dict())
+
     optimizer = torch.optim.Adam(bag.parameters(), lr=recipe.rate, fused=True)
-    train(bag, batches, classification, optimizer, recipe.steps)
-    whole = table.clone()
-    whole[used] = bag.table.detach()
-    bag.table = nn.Parameter(whole)
-    bag.sizes = _ones(table) if sizes is None else sizes
-    return bag
+    train(bag, batches, classification, optimizer, recipe.steps, [keep])
+    keep(recipe.steps)
+    return kept
 
 
 def accuracy(bag: Bag, examples: Examples) -> float:
     """The share of texts whose largest logit is their label's, in per cent."""
     return 100 * float(evaluate(bag, classification, examples)["accuracy"])
+
+
+def accuracies(bag: Bag, examples: Examples, groups: torch.Tensor) -> torch.Tensor:
+    """The same in each group of the texts, bool (G, N) → (G,) in per cent."""
+    with torch.no_grad():
+        right = bag(examples.inputs).argmax(1) == examples.labels
+    return 100 * (groups.double() @ right.double()) / groups.sum(1)
 
 
 def _ones(table: torch.Tensor) -> torch.Tensor:

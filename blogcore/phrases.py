@@ -93,6 +93,18 @@ def starts(data: Phrases, seed: int) -> dict[str, torch.Tensor]:
     }
 
 
+def owners(data: Phrases) -> torch.Tensor:
+    """The token of words that covers each character: (N, L) as ``characters`` is."""
+    sizes = [1] * len(data.base) + [
+        len(w) for w in data.vocabulary.tokens[len(data.base) :]
+    ]
+    tokens = data.words[data.words >= 0]
+    covering = data.characters.clone()
+    there = covering >= 0
+    covering[there] = tokens.repeat_interleave(torch.tensor(sizes)[tokens])
+    return covering
+
+
 def padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
     """Lists of ids as one tensor (N, longest), −1 where a list has ended.
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from blogcore.bags import Bag, Recipe, accuracy, fitted
+from blogcore.bags import Bag, Recipe, accuracies, accuracy, fitted, stages
 from blogcore.data import Examples
 from blogcore.objectives import classification
 from blogcore.phrases import padded
@@ -38,6 +38,28 @@ def test_training_equals_that_of_the_whole_table():
     assert torch.equal(bag.table[3], TABLE[3])
     assert accuracy(bag, EXAMPLES) == 100.0
     assert torch.equal(TABLE[0], torch.tensor([1.0, 0.0]))
+
+
+def test_a_stage_is_the_bag_of_so_many_steps():
+    sizes, recipe = torch.tensor([1.0, 3.0, 1.0, 1.0]), Recipe(6, 0.05, 3)
+    found = stages(TABLE, EXAMPLES, 2, recipe, 0, [0, 2, 6], sizes)
+    assert list(found) == [0, 2, 6]
+    for steps, bag in found.items():
+        alone = fitted(TABLE, EXAMPLES, 2, Recipe(steps, 0.05, 3), 0, sizes)
+        assert torch.equal(bag.table, alone.table)
+        assert torch.equal(bag(IDS), alone(IDS))
+    with pytest.raises(ValueError, match="looks: "):
+        stages(TABLE, EXAMPLES, 2, recipe, 0, [7])
+
+
+def test_accuracy_of_groups_is_that_of_their_texts():
+    bag = fitted(TABLE, EXAMPLES, 2, Recipe(2, 0.05, 3), seed=0)
+    groups = torch.tensor([[True] * 4, [True, False, True, False], [False, True] * 2])
+    found = accuracies(bag, EXAMPLES, groups)
+    assert found[0] == pytest.approx(accuracy(bag, EXAMPLES))
+    for group, share in zip(groups, found, strict=True):
+        part = Examples(IDS[group], EXAMPLES.labels[group])
+        assert share == pytest.approx(accuracy(bag, part))
 
 
 def test_names_what_is_wrong():

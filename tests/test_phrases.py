@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from blogcore.phrases import ARMS, SMALL, padded, phrases, starts
+from blogcore.phrases import ARMS, SMALL, owners, padded, phrases, starts
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,15 @@ def test_both_cuts_are_the_text(data):
     tokens = (data.words >= 0).sum()
     assert (data.characters >= 0).sum() / tokens == pytest.approx(1.322, abs=1e-3)
     assert set(data.texts).isdisjoint(data.vocabulary.tokens)
+
+
+def test_each_character_has_the_token_that_covers_it(data):
+    covering = owners(data)
+    assert torch.equal(covering >= 0, data.characters >= 0)
+    for place in range(0, len(data.texts), 997):
+        row = [data.vocabulary.tokens[i] for i in data.words[place] if i >= 0]
+        owned = [data.vocabulary.tokens[i] for i in covering[place] if i >= 0]
+        assert owned == [token for token in row for _ in token]
 
 
 def test_arms_differ_in_where_they_start(data):
