@@ -243,6 +243,25 @@ def swapping(objective: Objective) -> Objective:
     return swapped
 
 
+def imitating(model: nn.Module, batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Σ_l mean (new_l(x) − old_l(x))², x what place l gets if all modules are old.
+
+    An objective that asks for no labels; every new module learns at every step.
+    """
+    found, met = places(model), []
+    watched = [
+        place.register_forward_hook(lambda *seen: met.append(seen)) for place in found
+    ]
+    try:
+        with torch.no_grad(), sailing(model, (0.0,) * len(found)):
+            predicted(model, batch.inputs)
+    finally:
+        for hook in watched:
+            hook.remove()
+    loss = sum(F.mse_loss(place.new(*inputs), old) for place, inputs, old in met)
+    return loss, {"loss": loss.detach()}
+
+
 def distil(teacher: nn.Module, temperature: float, share: float) -> Objective:
     """share · cross-entropy + (1 − share) · T² KL(teacher ∥ student) at temperature T.
 

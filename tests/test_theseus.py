@@ -396,6 +396,35 @@ class TestSchedules:
         ]
 
 
+class TestImitating:
+    """Each new module against the outputs of its old one."""
+
+    def test_is_the_error_of_each_place_on_what_the_old_network_passes(self):
+        afloat = ship(network())
+        x, errors = afloat[0](X), []
+        for place in theseus.places(afloat):
+            errors.append((place.new(x) - place.old(x)).square().mean())
+            x = place.old(x)
+        loss, parts = theseus.imitating(afloat, BATCH)
+        assert loss.item() == pytest.approx(sum(errors).item(), rel=1e-6)
+        assert parts["loss"] == loss
+        assert not any(place._forward_hooks for place in theseus.places(afloat))
+
+    def test_brings_the_modules_nearer_and_needs_no_labels(self):
+        afloat, unlabelled = ship(network()), Examples(X, None)
+        before = theseus.imitating(afloat, unlabelled)[0]
+        batches = training.seeded(lambda step: unlabelled, seed=0)
+        training.train(afloat, batches, theseus.imitating, adam(afloat), 50)
+        assert theseus.imitating(afloat, unlabelled)[0] < before / 2
+        assert all(w.grad is None for w in afloat.parameters() if not w.requires_grad)
+
+    def test_leaves_no_hook_behind_an_error(self):
+        afloat = ship(network())
+        with pytest.raises(RuntimeError):
+            theseus.imitating(afloat, Examples(X[:, :2], None))
+        assert not any(place._forward_hooks for place in theseus.places(afloat))
+
+
 class TestDistil:
     """Hinton's loss."""
 
