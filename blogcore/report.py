@@ -80,8 +80,8 @@ class Judging(Numbers):
     """A page's claims and checks, as they are judged.
 
     ``page`` is a notebook's name, ``flooding`` or ``flooding_audit``; its claims are
-    those of its post's file in ``data/claims`` that live on it. In the smoke profile nothing
-    is judged, and nothing where a reader changed a setting.
+    those of its post's file in ``data/claims`` that live on it. In the smoke profile
+    nothing is judged, and nothing where a reader changed a setting.
     """
 
     def __init__(self, page: str, profile: str):
