@@ -142,6 +142,15 @@ class TestLostDevice:
             "blogcore: --nproc-per-node: 2 processes, but this machine has 1 card(s)"
         )
 
+    def test_torchrun_with_too_small_a_budget_is_told_before_the_processes_meet(
+        self, small, monkeypatch, capsys
+    ):
+        for name, value in {"TORCHELASTIC_RUN_ID": "1", "RANK": "0"}.items():
+            monkeypatch.setenv(name, value)
+        small.change("seconds=0.3", "seconds=30")
+        assert full.main([*fixed(small), "--budget", "20"]) == 1
+        assert "the shortest open unit needs 34 s" in capsys.readouterr().err
+
 
 class TestEstimates:
     def test_runs_by_earlier_code_count_until_there_is_one_by_todays(
